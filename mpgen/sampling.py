@@ -1,0 +1,77 @@
+"""Samplers: plain functions of (velocity_fn, x, sigmas). The network knows nothing of them, they know nothing of it.
+
+`velocity_fn(x, sigma)` returns the velocity at `x` for one noise level; `sigmas` goes down from 1 to 0. Both samplers
+evaluate it once a step, `len(sigmas) - 1` times in all.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpgen.tensors import Latents
+
+VelocityFn = Callable[[Latents, float], Latents]
+Sampler = Callable[[VelocityFn, Latents, Float[Tensor, " s"]], Latents]
+
+
+def euler(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, " s"]) -> Latents:
+    """First order: follow the velocity in straight pieces."""
+    levels = sigmas.double().tolist()
+    for sigma, following in zip(levels[:-1], levels[1:], strict=True):
+        x = x + (following - sigma) * velocity_fn(x, sigma)
+    return x
+
+
+def unipc(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, " s"], max_order: int = 3) -> Latents:
+    """UniPC with B(h) = h ("bh1", arXiv 2302.04867), predicting the clean end, on FramePack's time lambda = -log sigma.
+
+    Each step predicts the next point from the clean predictions so far, evaluates the network there once, and corrects
+    the point with what it said. The last clean prediction is returned, so nothing is evaluated at sigma 0.
+
+    Args:
+        max_order: clean predictions used at most; also at most the number of steps minus one. It warms up 1, 2, 3.
+    """
+    levels = sigmas.double().tolist()[:-1]
+    max_order = max(min(max_order, len(levels) - 1), 1)
+    past = [(levels[0], x - levels[0] * velocity_fn(x, levels[0]))]
+    for i, sigma in enumerate(levels[1:], start=1):
+        order = min(i, max_order)
+        (before, clean), older = past[-1], past[-order:-1][::-1]
+        h = math.log(before / sigma)
+        ratios = [math.log(before / s) / h for s, _ in older]
+        differences = [(c - clean) / r for (_, c), r in zip(older, ratios, strict=True)]
+        base = sigma / before * x + (1 - sigma / before) * clean
+
+        moments = _moments(h, order)
+        predictor = [0.5] if order == 2 else _solve(ratios, moments[:-1])
+        predicted = base + h * sum((w * d for w, d in zip(predictor, differences, strict=True)), torch.zeros_like(x))
+        now = predicted - sigma * velocity_fn(predicted, sigma)
+
+        corrector = [0.5] if order == 1 else _solve([*ratios, 1.0], moments)
+        x = base + h * sum(w * d for w, d in zip(corrector, [*differences, now - clean], strict=True))
+        past = [*past[1 - max_order :], (sigma, now)] if max_order > 1 else [(sigma, now)]
+    return past[-1][1]
+
+
+def _moments(h: float, order: int) -> list[float]:
+    """k! phi_(k+1)(-h) for k = 1 ... order, divided by B(h) = -h: the right-hand side of UniPC's linear system."""
+    phi, factorial, moments = math.expm1(-h) / -h - 1, 1.0, []
+    for k in range(1, order + 1):
+        moments.append(phi * factorial / -h)
+        factorial *= k + 1
+        phi = phi / -h - 1 / factorial
+    return moments
+
+
+def _solve(ratios: list[float], moments: list[float]) -> list[float]:
+    if not ratios:
+        return []
+    vandermonde = torch.tensor([[r**k for r in ratios] for k in range(len(ratios))], dtype=torch.float64)
+    return torch.linalg.solve(vandermonde, torch.tensor(moments, dtype=torch.float64)).tolist()
+
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType({"euler": euler, "unipc": unipc})

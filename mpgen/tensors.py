@@ -1,0 +1,65 @@
+"""Named axes, and the two records that travel between the rooms.
+
+Axis names: `b` batch, `c` channels, `t` latent frames of a section (or pixel frames of a clip), `h w` height and width,
+`n` tokens, `d` model width. Shapes are checked in tests only, where `--jaxtyping-packages` switches the checks on.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Clip = Float[Tensor, "b 3 t h w"]  # pixels in [-1, 1]
+Latents = Float[Tensor, "b c t h w"]
+Sigma = (
+    Float[Tensor, " b"] | Float[Tensor, "b t"]
+)  # noise level in [0, 1], 1 is pure noise; per video or per latent frame
+FrameIndices = Int[Tensor, "b t"]
+Tokens = Float[Tensor, "b n d"]
+Rotation = Float[Tensor, "b n r"]  # a head's cosines, then its sines, one of each for two adjacent channels
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What the user asked for: text and image features, the same for every section of a video.
+
+    Args:
+        text: one vector a text token, right-padded.
+        text_mask: true where `text` holds a token; at least one a row.
+        pooled: one vector for the whole text.
+        image: one vector a patch of the start image.
+    """
+
+    text: Float[Tensor, "b l e"]
+    text_mask: Bool[Tensor, "b l"]
+    pooled: Float[Tensor, "b p"]
+    image: Float[Tensor, "b i f"]
+
+    def to(self, *args, **kwargs) -> "Guidance":
+        """Like `torch.Tensor.to`; a dtype is applied to the features, never to the mask."""
+        mask = self.text_mask.to(*(a for a in args if not isinstance(a, torch.dtype)))
+        return Guidance(
+            self.text.to(*args, **kwargs), mask, self.pooled.to(*args, **kwargs), self.image.to(*args, **kwargs)
+        )
+
+
+@dataclass(frozen=True)
+class MaskedTokens:
+    """A set of vectors of which some rows are padding.
+
+    Args:
+        tokens: the vectors.
+        mask: true where `tokens` holds one.
+    """
+
+    tokens: Tokens
+    mask: Bool[Tensor, "b n"]
+
+    def detach(self) -> "MaskedTokens":
+        return MaskedTokens(self.tokens.detach(), self.mask)
+
+
+def concat(*parts: MaskedTokens) -> MaskedTokens:
+    """The parts one after the other along the token axis."""
+    return MaskedTokens(torch.cat([p.tokens for p in parts], 1), torch.cat([p.mask for p in parts], 1))

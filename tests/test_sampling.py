@@ -1,0 +1,114 @@
+import math
+
+import pytest
+import torch
+
+from mpgen.flow import sigma_schedule
+from mpgen.sampling import SAMPLERS, euler, unipc
+
+SHAPE = (2, 3, 2, 4, 5)
+
+
+class Counted:
+    """The exact velocity for data drawn from N(mean, std^2): sampling has a closed form to compare with."""
+
+    def __init__(self, mean=0.7, std=0.5):
+        self.mean, self.std, self.calls = mean, std, []
+
+    def __call__(self, x, sigma):
+        self.calls.append(sigma)
+        variance = (1 - sigma) ** 2 * self.std**2 + sigma**2
+        centred = x - (1 - sigma) * self.mean
+        clean = self.mean + (1 - sigma) * self.std**2 / variance * centred
+        noise = sigma / variance * centred
+        return noise - clean
+
+    def exact(self, noise):
+        return self.mean + self.std * noise
+
+
+@pytest.fixture
+def noise():
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_sampler_evaluates_the_network_once_a_step_and_never_at_sigma_0(sampler, noise):
+    velocity = Counted()
+    sampler(velocity, noise, sigma_schedule(6))
+    assert velocity.calls == sigma_schedule(6).double().tolist()[:-1]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_constant_velocity_is_integrated_exactly_by_every_sampler_in_one_step_or_many(sampler, noise):
+    clean = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for steps in (1, 2, 5):
+        # On one straight path the velocity is noise - clean everywhere.
+        out = sampler(lambda x, sigma: (x - clean) / sigma, noise, sigma_schedule(steps))
+        torch.testing.assert_close(out, clean)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_sampler_comes_closer_to_the_exact_sample_with_more_steps(sampler, noise):
+    errors = []
+    for steps in (10, 20, 40):
+        velocity = Counted()
+        errors.append((sampler(velocity, noise, sigma_schedule(steps, 3.0)) - velocity.exact(noise)).abs().max().item())
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_unipc_is_closer_than_euler_at_framepacks_25_steps_and_shift_7(noise):
+    velocity = Counted()
+    error = {
+        name: (sampler(velocity, noise, sigma_schedule(25, 7.0)) - velocity.exact(noise)).abs().max().item()
+        for name, sampler in SAMPLERS.items()
+    }
+    assert error["unipc"] < 0.7 * error["euler"]
+
+
+def reference_unipc(velocity, x, sigmas, order):
+    """UniPC-bh1 written out from the paper's Algorithm with matrices R and vectors b, as FramePack's code arranges it."""
+    order = min(order, len(sigmas) - 2)
+    x = x.clone()
+    outputs, times = [], []
+    for i, sigma in enumerate(sigmas[:-1]):
+        if i == 0:
+            outputs, times = [x - sigma * velocity(x, sigma)], [sigma]
+            continue
+        p = min(i, order)
+        h = -math.log(sigma) + math.log(times[-1])
+        r = torch.tensor(
+            [(math.log(times[-1]) - math.log(times[-(k + 1)])) / h for k in range(1, p)] + [1.0], dtype=torch.float64
+        )
+        d = [(outputs[-(k + 1)] - outputs[-1]) / r[k - 1] for k in range(1, p)]
+        phi, factorial, rows, b = math.expm1(-h) / -h - 1, 1.0, [], []
+        for k in range(1, p + 1):
+            rows.append(r ** (k - 1))
+            b.append(phi * factorial / -h)
+            factorial *= k + 1
+            phi = phi / -h - 1 / factorial
+        rows, b = torch.stack(rows), torch.tensor(b, dtype=torch.float64)
+        base = sigma / times[-1] * x - math.expm1(-h) * outputs[-1]
+        predictor = torch.tensor([0.5]) if p == 2 else torch.linalg.solve(rows[:-1, :-1], b[:-1])
+        guess = base + h * sum((predictor[k] * d[k] for k in range(p - 1)), torch.zeros_like(x))
+        new = guess - sigma * velocity(guess, sigma)
+        corrector = torch.tensor([0.5]) if p == 1 else torch.linalg.solve(rows, b)
+        x = base + h * sum(corrector[k] * dk for k, dk in enumerate([*d, new - outputs[-1]]))
+        outputs.append(new)
+        times.append(sigma)
+    return outputs[-1]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4, 9])
+def test_unipc_is_its_listing(steps, noise):
+    sigmas = sigma_schedule(steps, 2.0)
+    expected = reference_unipc(Counted(), noise, sigmas.double().tolist(), 3)
+    torch.testing.assert_close(unipc(Counted(), noise, sigmas), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_euler_is_the_sum_of_its_steps(noise):
+    sigmas = sigma_schedule(3, 2.0)
+    x = noise.clone()
+    for a, b in zip(sigmas.double()[:-1], sigmas.double()[1:], strict=True):
+        x = x + (b - a) * Counted()(x, float(a))
+    torch.testing.assert_close(euler(Counted(), noise, sigmas), x)

@@ -1,0 +1,77 @@
+import pytest
+
+from mpgen.sections import (
+    BoundedIndex,
+    Forward,
+    GlobalIndex,
+    LocalIndex,
+    count_sections,
+    latent_frames,
+    pixel_frames,
+    sections_for,
+)
+
+
+def test_pixel_and_latent_frames_are_inverse():
+    assert [latent_frames(pixel_frames(n)) for n in range(1, 50)] == list(range(1, 50))
+
+
+@pytest.mark.parametrize("frames", [0, 2, 4, 36])
+def test_frames_that_are_not_1_plus_4k_are_refused(frames):
+    with pytest.raises(ValueError, match=r"1 \+ 4"):
+        latent_frames(frames)
+
+
+def test_a_released_section_makes_36_new_frames_and_n_sections_1_plus_36n():
+    layout = Forward()
+    assert layout.section_pixel_frames == 36
+    assert [pixel_frames(layout.bounds(n)[1]) for n in range(3)] == [37, 73, 109]
+    assert [count_sections(frames, layout.section) for frames in (1, 36, 37, 72, 73)] == [0, 0, 1, 1, 2]
+
+
+def test_a_minute_at_24_fps_is_40_released_sections():
+    assert sections_for(60.0, 24.0, 9) == 40
+    assert sections_for(60.01, 24.0, 9) == 40  # the same 1440 frames
+    assert sections_for(60.1, 24.0, 9) == 41
+    assert sections_for(0.1, 24.0, 9) == 1
+
+
+def test_sections_tile_the_video_after_the_start_image():
+    layout = Forward(section=5)
+    bounds = [layout.bounds(n) for n in range(4)]
+    assert bounds[0][0] == 1
+    assert all(end == begin for (_, end), (begin, _) in zip(bounds, bounds[1:], strict=False))
+
+
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_local_indices_are_those_of_released_f1_in_every_section(number):
+    got = LocalIndex().indices(Forward(), number)
+    assert got.start == (0,)
+    assert got.history_4x == tuple(range(1, 17))
+    assert got.history_2x == (17, 18)
+    assert got.history_1x == (19,)
+    assert got.section == tuple(range(20, 29))
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 9])
+def test_global_indices_are_the_true_latent_frames(number):
+    layout = Forward(section=5, history_4x=8, history_2x=4, history_1x=2)
+    got = GlobalIndex().indices(layout, number)
+    begin, end = layout.bounds(number)
+    assert got.section == tuple(range(begin, end))
+    assert got.history_4x + got.history_2x + got.history_1x == tuple(range(begin - 14, begin))
+
+
+def test_bounded_indices_are_global_until_the_limit_and_then_stand_still():
+    layout = Forward(section=5, history_4x=8, history_2x=4, history_1x=2)
+    bounded = [BoundedIndex(limit=6).indices(layout, n) for n in range(9)]
+    exact = [GlobalIndex().indices(layout, n) for n in range(9)]
+    assert bounded[:4] == exact[:4]
+    assert bounded[5:] == [bounded[5]] * 4
+    assert bounded[8].history_4x[0] == 6
+
+
+@pytest.mark.parametrize("wrong", [{"section": 0}, {"history_4x": 6}, {"history_2x": 3}, {"history_1x": 0}])
+def test_a_layout_that_does_not_pack_evenly_is_refused(wrong):
+    with pytest.raises(ValueError, match="wanted"):
+        Forward(**wrong)
