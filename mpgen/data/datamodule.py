@@ -1,0 +1,211 @@
+"""The data path as a LightningDataModule: a manifest in, batches of ordered sections out, resumable at any batch."""
+
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.utils.data import DataLoader
+
+from mpgen.data.cache import CacheEntry, CacheIndex, CacheSettings, build_cache, open_cache
+from mpgen.data.dataset import CachedVideos, VideoBatch
+from mpgen.data.manifest import Manifest, read_manifest
+from mpgen.data.plan import Curriculum, Group, Sorted, plan_epoch, plan_hash
+from mpgen.data.records import VideoRecord
+from mpgen.data.sampler import GroupSampler, ResumableLoader
+from mpgen.data.world.settings import WorldSettings
+from mpgen.encoders.base import Encoders
+from mpgen.errors import UserError
+from mpgen.sections import TEMPORAL_STRIDE
+
+
+class VideoDataModule(LightningDataModule):
+    """Videos of a manifest, encoded once, in batches of equal numbers of sections, short ones first.
+
+    Args:
+        manifest: a CSV with a column `video`, see `mpgen.data.manifest`.
+        cache: folder for latents; made if missing.
+        encoders: what turns pixels and captions into features.
+        height_px: frames are scaled to cover this size and cropped.
+        width_px: likewise.
+        fps: frames per second; other rates are resampled.
+        section_latent_frames: latent frames of a section, the layout's `section`.
+        max_sections: longer videos are cut here.
+        batch_size: videos a rank takes in one update.
+        curriculum: which videos come first.
+        num_workers: processes that read the cache.
+        seed: another seed gives another order.
+        world: render this world beside the manifest first, if it is not there.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        cache: Path,
+        encoders: Encoders,
+        height_px: int = 64,
+        width_px: int = 64,
+        fps: float | int = 24.0,
+        section_latent_frames: int = 4,
+        max_sections: int = 8,
+        batch_size: int = 16,
+        curriculum: Curriculum = Sorted(),  # noqa: B008 (frozen)
+        num_workers: int = 0,
+        seed: int = 0,
+        world: WorldSettings | None = None,
+    ) -> None:
+        super().__init__()
+        self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
+        self.settings = CacheSettings(height_px, width_px, float(fps), max_sections, section_latent_frames)
+        self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
+        self.index: CacheIndex | None = None
+        self._loader: ResumableLoader | None = None
+        self._resume: tuple[int, int] | None = None
+
+    def prepare_data(self) -> None:
+        """Renders the world if one is asked for and missing, and encodes what is not in the cache."""
+        if self.world is not None:
+            from mpgen.data.world.writer import render_world
+
+            render_world(self.world, self.manifest.parent)
+        manifest = read_manifest(self.manifest)
+        self.index = build_cache(
+            self._used(manifest), self.encoders, self.settings, self.cache, manifest_rejects=manifest.rejects
+        )
+        rank_zero_info(self.describe())
+
+    def setup(self, stage: str | None = None) -> None:
+        records = self._used(read_manifest(self.manifest))
+        self.index = open_cache(records, self.settings, self.encoders.fingerprint, self.cache)
+
+    def train_dataloader(self) -> ResumableLoader:
+        dataset = CachedVideos(self._entries("train"), self.settings.section_latent_frames)
+        world_size, rank = self._ranks()
+        plan = lru_cache(maxsize=2)(self._plan)
+        sampler = GroupSampler(dataset, plan, world_size, rank, on_epoch=self._align_progress)
+        self._loader = ResumableLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        self._loader.resume = self._resume
+        return self._loader
+
+    def val_dataloader(self) -> DataLoader[VideoBatch]:
+        """Each validation video once, in the order of the manifest within each number of sections."""
+        entries = self._entries("val")
+        batches = _in_order(entries, self.batch_size)
+        world_size, rank = self._ranks()
+        missing = -len(batches) % world_size  # ranks run in lock step, so the last batch may be seen twice
+        shares = (batches + batches[-1:] * missing)[rank::world_size]
+        dataset = CachedVideos(entries, self.settings.section_latent_frames)
+        sampler = GroupSampler(dataset, lambda epoch: tuple(shares), world_size=1, rank=0)
+        return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
+
+    def transfer_batch_to_device(self, batch: VideoBatch, device: torch.device, dataloader_idx: int) -> VideoBatch:
+        return batch.to(device)
+
+    def state_dict(self) -> dict:
+        """Where the run is: `batch` updates of `epoch` are done. Free of the rank, because only rank 0's is kept."""
+        if self._loader is None or self.trainer is None:
+            return {}
+        return {
+            "epoch": self._loader.begun_epoch,
+            "batch": self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
+            "group_size": self.batch_size * self._ranks()[0],
+            "plan": self._plan_hash(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on where a run stopped; with another number of ranks or batch size, after the same number of videos.
+
+        Raises:
+            UserError: the plan is another: other videos, seed or curriculum.
+        """
+        if state["plan"] != self._plan_hash():
+            raise UserError(
+                f"{self.manifest}: the checkpoint was made with other videos, seed or curriculum; resume with those, "
+                "or start a new run from its weights"
+            )
+        videos = state["batch"] * state["group_size"]
+        self._resume = (state["epoch"], videos // (self.batch_size * self._ranks()[0]))
+        if self._loader is not None:  # some strategies restore after the first look at the data
+            self._loader.resume = self._resume
+
+    def describe(self) -> str:
+        """A few lines on what there is to train on."""
+        index = self._opened()
+        section_frames = TEMPORAL_STRIDE * self.settings.section_latent_frames
+        lines = []
+        for split in ("train", "val"):
+            counts = Counter(entry.num_sections for entry in index.split(split))
+            sections = sum(length * count for length, count in counts.items())
+            hours = (counts.total() + sections * section_frames) / self.settings.fps / 3600
+            lengths = ", ".join(f"{length}: {counts[length]}" for length in sorted(counts))
+            lines.append(
+                f"{split}: {counts.total()} videos, {sections} sections, {hours:.2f} h; by sections {lengths or 'none'}"
+            )
+        lines.append(f"rejected: {index.rejected}" + (f", see {index.rejects_file}" if index.rejected else ""))
+        return "\n".join(lines)
+
+    def _opened(self) -> CacheIndex:
+        if self.index is None:
+            self.setup()
+        assert self.index is not None
+        return self.index
+
+    def _used(self, manifest: Manifest) -> list[VideoRecord]:
+        records = [record for record in manifest.records if record.split in ("train", "val")]
+        if manifest.records and not records:
+            splits = sorted({record.split for record in manifest.records})
+            raise UserError(f"{self.manifest}: has the splits {splits}, wanted `train` and perhaps `val`")
+        return records
+
+    def _entries(self, split: str) -> tuple[CacheEntry, ...]:
+        entries = self._opened().split(split)
+        if not entries:
+            without = "; or train without validation: trainer.limit_val_batches: 0" if split == "val" else ""
+            raise UserError(
+                f"{self.manifest}: no usable video in split `{split}`, see {self._opened().rejects_file}{without}"
+            )
+        return entries
+
+    def _ranks(self) -> tuple[int, int]:
+        """Number of ranks, and this one."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _plan(self, epoch: int) -> tuple[Group, ...]:
+        counts = [entry.num_sections for entry in self._entries("train")]
+        world_size, _ = self._ranks()
+        return plan_epoch(
+            counts,
+            world_size=world_size,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            curriculum=self.curriculum,
+        )
+
+    def _plan_hash(self) -> str:
+        entries = self._entries("train")
+        counts = [entry.num_sections for entry in entries]
+        return plan_hash([entry.uid for entry in entries], counts, self.seed, self.curriculum)
+
+    def _align_progress(self, epoch: int) -> None:
+        """Lets Lightning count the batches of a resumed epoch as we do, should batches be of another size now."""
+        resume, self._resume = self._resume, None
+        if resume is None or resume[0] != epoch or self.trainer is None:
+            return
+        current = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        # 1 when it was saved in on_train_batch_end; Lightning is about to add that to `completed` itself
+        unfinished = current.processed - current.completed
+        current.ready = current.started = current.processed = resume[1]
+        current.completed = resume[1] - unfinished
+
+
+def _in_order(entries: tuple[CacheEntry, ...], batch_size: int) -> list[Group]:
+    batches = []
+    for length in sorted({entry.num_sections for entry in entries}):
+        items = [item for item, entry in enumerate(entries) if entry.num_sections == length]
+        batches += [
+            Group(length, tuple(items[first : first + batch_size])) for first in range(0, len(items), batch_size)
+        ]
+    return batches

@@ -1,0 +1,114 @@
+"""Cached videos as batches: whole videos of equal numbers of sections, sections in order."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from mpgen.data.cache import CacheEntry
+from mpgen.data.plan import Group
+from mpgen.errors import UserError
+from mpgen.tensors import Guidance
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Videos with the same number of sections.
+
+    Args:
+        start: the start image of each, encoded alone.
+        latents: the frames after it; `num_sections` sections of equal length, one after the other.
+        guidance: features of the captions and the start images.
+        num_sections: the same on every rank.
+        uids: which videos these are; noise is keyed by them.
+        captions: their texts, for logs.
+    """
+
+    start: Float[Tensor, "b c 1 h w"]
+    latents: Float[Tensor, "b c t h w"]
+    guidance: Guidance
+    num_sections: int
+    uids: tuple[str, ...]
+    captions: tuple[str, ...]
+
+    def to(self, device: torch.device | str) -> "VideoBatch":
+        return VideoBatch(
+            self.start.to(device),
+            self.latents.to(device),
+            self.guidance.to(device),
+            self.num_sections,
+            self.uids,
+            self.captions,
+        )
+
+
+class CachedVideos(Dataset[VideoBatch]):
+    """Reads a batch at a time: the index is a `Group`, so a video is only read as far as it is used.
+
+    Args:
+        entries: what the cache holds; a group's items are positions in it.
+        section_latent_frames: latent frames of a section.
+    """
+
+    def __init__(self, entries: Sequence[CacheEntry], section_latent_frames: int) -> None:
+        self.entries = tuple(entries)
+        self.section_latent_frames = section_latent_frames
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, group: Group) -> VideoBatch:
+        entries = [self.entries[item] for item in group.items]
+        assert all(entry.num_sections >= group.num_sections for entry in entries), (
+            "the plan asks for more than there is"
+        )
+        videos = [self._read_video(entry, group.num_sections) for entry in entries]
+        texts = [_read_text(entry) for entry in entries]
+        return VideoBatch(
+            start=_stacked(videos, "start"),
+            latents=_stacked(videos, "latents"),
+            guidance=Guidance(
+                text=pad_sequence([text["tokens"].float() for text in texts], batch_first=True),
+                text_mask=pad_sequence([text["mask"] for text in texts], batch_first=True),
+                pooled=_stacked(texts, "pooled"),
+                image=_stacked(videos, "image"),
+            ),
+            num_sections=group.num_sections,
+            uids=tuple(entry.uid for entry in entries),
+            captions=tuple(entry.caption for entry in entries),
+        )
+
+    def _read_video(self, entry: CacheEntry, num_sections: int) -> dict[str, Tensor]:
+        with _opened(entry.video_file) as file:
+            latents = file.get_slice("latents")[:, : num_sections * self.section_latent_frames]
+            return {"start": file.get_tensor("start"), "latents": latents, "image": file.get_tensor("image")}
+
+
+def _read_text(entry: CacheEntry) -> dict[str, Tensor]:
+    with _opened(entry.text_file) as file:
+        return {name: file.get_tensor(name) for name in ("tokens", "mask", "pooled")}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Never another video in place of a broken one: that would undo the plan, and on one rank only.
+
+    Raises:
+        UserError: the file is gone or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: cached features cannot be read ({error}); remove the file and start again") from error
+
+
+def _stacked(items: Sequence[dict[str, Tensor]], name: str) -> Tensor:
+    return torch.stack([item[name] for item in items]).float()

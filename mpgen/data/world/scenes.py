@@ -1,0 +1,124 @@
+"""What one video of the world consists of: objects with a place for every frame, walls, a background, a camera.
+
+Lengths are fractions of the frame's side and times are frames, so one scene can be drawn at any size. Nothing here
+draws.
+"""
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Float
+
+SHAPES = ("disc", "square", "triangle", "diamond", "cross", "ring")
+
+# Saturated and far apart in chroma, so that the nearest one is still right after H.264's 4:2:0 and some blur.
+PALETTE = MappingProxyType(
+    {
+        "red": (222, 30, 38),
+        "orange": (255, 140, 0),
+        "yellow": (240, 236, 50),
+        "green": (36, 180, 48),
+        "cyan": (50, 222, 232),
+        "blue": (40, 70, 240),
+        "magenta": (230, 50, 225),
+        "white": (246, 246, 246),
+    }
+)
+
+OBJECT_RADIUS = 0.11  # fraction of the frame's side
+BOUNCE_MARGIN = 1.2 * OBJECT_RADIUS  # the corner of a triangle or diamond reaches a little farther than the radius
+MIN_DISTANCE = 0.27  # between two centres, so that two objects stand clear of each other
+
+SPEEDS = MappingProxyType({"slowly": 0.19, "quickly": 0.38})  # frame sides per second
+CAMERA_SPEEDS = MappingProxyType({"slowly": 0.5, "quickly": 1.0})
+DIRECTIONS = MappingProxyType({"right": (1.0, 0.0), "left": (-1.0, 0.0), "down": (0.0, 1.0), "up": (0.0, -1.0)})
+_HALF = math.sqrt(0.5)
+DIAGONALS = MappingProxyType(
+    {
+        "up left": (-_HALF, -_HALF),
+        "up right": (_HALF, -_HALF),
+        "down left": (-_HALF, _HALF),
+        "down right": (_HALF, _HALF),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A rectangle with stripes: a wall to hide behind, or one step of a grey chart.
+
+    Bounds are fractions of the frame's side; the colour is in [0, 1]; `stripe_wave` is the stripes' wavelength.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    colour: tuple[float, float, float]
+    stripe_amplitude: float = 0.0
+    stripe_wave: float = 0.1
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """A base colour in [0, 1] plus cosine gratings, and patches painted on it.
+
+    The gratings are waves over the canvas: wave vectors in radians per frame side, phases, and RGB amplitudes.
+    """
+
+    colour: tuple[float, float, float]
+    wave_vectors: Float[np.ndarray, "waves 2"]
+    phases: Float[np.ndarray, " waves"]
+    amplitudes: Float[np.ndarray, "waves 3"]
+    patches: tuple[Patch, ...] = ()
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object: who it is, and where its centre is on every frame, seen through the camera."""
+
+    shape: str
+    colour: str
+    x: Float[np.ndarray, " t"]
+    y: Float[np.ndarray, " t"]
+    role: str  # "target" (hides), "distractor" (stays in sight), "landmark" (the camera leaves it) or "mover"
+    behind_walls: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that is needed to draw one video and to know what is true in it.
+
+    `tracks` go from the front to the back: the first hides those after it. `camera` is the window's offset on the
+    canvas.
+    """
+
+    family: str
+    caption: str
+    fps: int
+    tracks: tuple[Track, ...]
+    backdrop: Backdrop
+    camera: Float[np.ndarray, "t 2"]
+    walls: tuple[Patch, ...] = ()
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.camera)
+
+
+def bouncing(start: float, velocity: float, num_frames: int, fps: int) -> Float[np.ndarray, " t"]:
+    """The coordinate of something that moves evenly and is reflected at both edges of the frame.
+
+    Args:
+        start: in [BOUNCE_MARGIN, 1 - BOUNCE_MARGIN].
+        velocity: frame sides per second.
+    """
+    free = 1 - 2 * BOUNCE_MARGIN
+    way = np.mod(start - BOUNCE_MARGIN + velocity / fps * np.arange(num_frames), 2 * free)
+    return BOUNCE_MARGIN + free - np.abs(way - free)
+
+
+def fixed(value: float, num_frames: int) -> Float[np.ndarray, " t"]:
+    return np.full(num_frames, float(value))

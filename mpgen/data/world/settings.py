@@ -1,0 +1,59 @@
+"""What a rendered world is asked to be: the options of `mpgen world` and of the world data source."""
+
+from dataclasses import dataclass, field
+
+from mpgen.errors import UserError
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """The options of a rendered world; the same settings always give the same pictures.
+
+    Args:
+        size_px: height and width of the videos, a multiple of 16 from 32 to 256.
+        fps: frames per second.
+        train_videos: number of videos in the split "train".
+        val_videos: number of videos in the split "val".
+        pixel_frames: the lengths that occur, each 1 + 4k frames.
+        length_weights: how often each length occurs, relative to the others; empty means equally often.
+        families: how often each family occurs, relative to the others (0 leaves it out).
+        hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
+        seed: another seed gives another world.
+    """
+
+    size_px: int = 64
+    fps: int = 24
+    train_videos: int = 256
+    val_videos: int = 32
+    pixel_frames: tuple[int, ...] = (33, 65, 97)
+    length_weights: tuple[float, ...] = ()
+    families: dict[str, float] = field(
+        default_factory=lambda: {"occlude": 1.0, "panback": 1.0, "steady": 1.0, "bounce": 1.0}
+    )
+    hidden_seconds: tuple[float, float] = (0.5, 4.0)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size_px % 16 or not 32 <= self.size_px <= 256:
+            raise UserError(f"world size_px {self.size_px}: a multiple of 16 from 32 to 256 is wanted")
+        if self.fps < 1:
+            raise UserError(f"world fps {self.fps}: at least 1 is wanted")
+        if self.train_videos < 0 or self.val_videos < 0 or self.train_videos + self.val_videos == 0:
+            raise UserError(
+                f"world train_videos {self.train_videos}, val_videos {self.val_videos}: at least one video is wanted"
+            )
+        if not self.pixel_frames or any(frames < 5 or frames % 4 != 1 for frames in self.pixel_frames):
+            raise UserError(f"world pixel_frames {list(self.pixel_frames)}: lengths 1 + 4k, at least 5, are wanted")
+        if len(set(self.pixel_frames)) < len(self.pixel_frames):
+            raise UserError(f"world pixel_frames {list(self.pixel_frames)}: each once is wanted; see length_weights")
+        weights = self.length_weights
+        if weights and (len(weights) != len(self.pixel_frames) or min(weights) < 0 or sum(weights) <= 0):
+            raise UserError(
+                f"world length_weights {list(weights)}: {len(self.pixel_frames)} weights >= 0 are wanted, "
+                "one for each of pixel_frames"
+            )
+        if not self.families or min(self.families.values()) < 0 or sum(self.families.values()) <= 0:
+            raise UserError(f"world families {self.families}: weights >= 0 are wanted, one at least above 0")
+        shortest, longest = self.hidden_seconds
+        if not 0 < shortest <= longest:
+            raise UserError(f"world hidden_seconds {shortest}, {longest}: 0 < shortest <= longest is wanted")

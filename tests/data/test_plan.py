@@ -1,0 +1,117 @@
+"""Laws of the curriculum, for any set of videos."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpgen.data.plan import Group, Shuffled, Sorted, Staged, plan_epoch, plan_hash
+
+COUNTS = st.lists(st.integers(1, 7), min_size=1, max_size=60)
+SIZES = st.integers(1, 9)
+CURRICULA = st.sampled_from([Sorted(), Shuffled(), Staged(((1, 3), (4, 11), (9, 2)))])
+SEEDS = st.integers(0, 3)
+
+
+def plan(counts, size, seed=0, epoch=0, curriculum: Sorted | Shuffled | Staged = Sorted()) -> tuple[Group, ...]:  # noqa: B008
+    return plan_epoch(counts, world_size=1, batch_size=size, seed=seed, epoch=epoch, curriculum=curriculum)
+
+
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS, SEEDS, CURRICULA)
+def test_every_group_is_full_and_asks_for_no_more_than_there_is(counts, size, seed, epoch, curriculum):
+    for group in plan(counts, size, seed, epoch, curriculum):
+        assert len(group.items) == size
+        assert 1 <= group.num_sections <= min(counts[item] for item in group.items)
+
+
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS, st.sampled_from([Sorted(), Shuffled()]))
+def test_no_video_comes_twice_in_an_epoch_and_less_than_a_group_is_left_out(counts, size, seed, curriculum):
+    seen = Counter(item for group in plan(counts, size, seed, 0, curriculum) for item in group.items)
+    if len(counts) < size:
+        assert set(seen) == set(range(len(counts)))
+        assert max(seen.values()) - min(seen.values()) <= 1
+    else:
+        assert max(seen.values()) == 1
+        assert len(counts) - len(seen) == len(counts) % size
+
+
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS)
+def test_sorted_goes_from_short_to_long(counts, size, seed):
+    lengths = [group.num_sections for group in plan(counts, size, seed)]
+    assert lengths == sorted(lengths)
+
+
+@settings(deadline=None)
+@given(COUNTS, st.integers(1, 4), st.integers(1, 3), SEEDS, CURRICULA)
+def test_the_order_of_videos_does_not_depend_on_the_number_of_ranks(counts, world_size, batch_size, seed, curriculum):
+    def consumed(world_size: int, batch_size: int) -> list:
+        groups = plan_epoch(
+            counts, world_size=world_size, batch_size=batch_size, seed=seed, epoch=1, curriculum=curriculum
+        )
+        by_rank = [[group.items[rank::world_size] for group in groups] for rank in range(world_size)]
+        return [sorted(sum(shares, ())) for shares in zip(*by_rank, strict=True)]
+
+    assert consumed(world_size, batch_size) == consumed(1, world_size * batch_size)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 7), min_size=30, max_size=60), st.integers(2, 9))
+def test_few_sections_are_lost_to_full_groups(counts, size):
+    used = sum(group.num_sections * size for group in plan(counts, size))
+    # a remainder smaller than a group moves down by one section at each length, and the last one is dropped
+    assert sum(counts) - used <= (size - 1) * max(counts)
+
+
+def test_a_remainder_joins_the_next_shorter_videos():
+    groups = plan([3, 3, 3, 2], 2)
+    assert [group.num_sections for group in groups] == [2, 3]
+    assert 3 in groups[0].items
+
+
+def test_every_epoch_and_seed_has_its_own_order_and_repeats_it():
+    counts = [1, 2] * 20
+    assert plan(counts, 4, seed=1, epoch=2) == plan(counts, 4, seed=1, epoch=2)
+    orders = {plan(counts, 4, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
+    assert len(orders) == 4
+
+
+def test_shuffled_mixes_lengths():
+    lengths = [group.num_sections for group in plan([1] * 40 + [2] * 40, 4, curriculum=Shuffled())]
+    assert lengths != sorted(lengths)
+    assert Counter(lengths) == {1: 10, 2: 10}
+
+
+def test_a_stage_has_its_updates_and_cuts_videos_to_its_sections():
+    groups = plan([2, 5, 5, 3, 4, 5, 5, 5], 2, curriculum=Staged(((1, 5), (3, 7))))
+    assert [group.num_sections for group in groups[:5]] == [1] * 5
+    assert len(groups) == 12
+    assert {group.num_sections for group in groups[5:]} == {2, 3}
+
+
+def test_a_stage_shows_every_video_before_any_again():
+    groups = plan([3] * 6, 2, curriculum=Staged(((2, 6),)))
+    first, second = groups[:3], groups[3:]
+    for cycle in (first, second):
+        assert sorted(item for group in cycle for item in group.items) == list(range(6))
+    assert first != second
+
+
+@pytest.mark.parametrize("stages", [(), ((0, 3),), ((2, 0),)])
+def test_an_empty_stage_is_refused(stages):
+    with pytest.raises(ValueError, match="max_sections, updates"):
+        Staged(stages)
+
+
+def test_the_hash_tells_plans_apart():
+    hashes = {
+        plan_hash(uids, counts, seed, curriculum)
+        for uids in (["a", "b"], ["a", "c"])
+        for counts in ([1, 2], [2, 2])
+        for seed in (0, 1)
+        for curriculum in (Sorted(), Shuffled())
+    }
+    assert len(hashes) == 16

@@ -1,0 +1,115 @@
+"""Laws of sums and of the command: counts, intervals, and every video either scored or listed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mpgen.data.video import VideoWriter
+from mpgen.data.world.settings import WorldSettings
+from mpgen.data.world.writer import render_world
+from mpgen.errors import UserError
+from mpgen.evaluation.aggregate import estimate, recall_bins, section_curves, summarise
+from mpgen.evaluation.command import copy_last, evaluate
+from mpgen.evaluation.world_scores import score_clip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    render_world(WorldSettings(size_px=48, train_videos=0, val_videos=4, pixel_frames=(97,)), root, processes=1)
+    return root
+
+
+@pytest.fixture
+def videos(world, tmp_path):
+    shutil.copytree(world / "videos", tmp_path / "videos")
+    return tmp_path / "videos"
+
+
+def write(path, frames):
+    with VideoWriter(path, 24, frames.shape[1], frames.shape[2]) as video:
+        for frame in frames:
+            video.write(frame)
+
+
+def test_an_estimate_is_the_mean_with_a_normal_interval():
+    values = [1.0, 0.0, 1.0, 1.0, float("nan")]
+    found = estimate(values)
+    assert (found.mean, found.count) == (0.75, 4)
+    assert found.half_width == pytest.approx(1.96 * np.std(values[:4], ddof=1) / 2)
+    assert estimate([2.0]).half_width is None
+    assert estimate([]) is None
+
+
+def test_sums_count_every_video_once_in_its_family_and_once_in_all(stories):
+    scores = [score_clip(s.frames, s.truth, s.frames) for s in stories.values()]
+    row = summarise(scores)["first section: video right"]
+    assert {family: value.count for family, value in row.items()} == dict.fromkeys(stories, 1) | {"all": 4}
+    assert row["all"].mean == 1
+    assert "recall: colour (seen in true frames)" not in summarise(scores)
+    assert [value.mean for value in section_curves(scores)["found"]] == [1] * 8
+
+
+def test_recall_is_sorted_by_hidden_time(stories):
+    story = stories["occlude"]
+    scores = [score_clip(story.frames, story.truth, story.frames, story.truth.witness_frames)]
+    (found,) = recall_bins(scores)
+    assert found.low <= scores[0].recalls[0].hidden_seconds < found.high
+    assert (found.colour.mean, found.colour.count, found.identity.mean) == (1, 1, 1)
+
+
+def test_the_copy_shows_the_last_given_frame_for_ever():
+    frames = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
+    assert copy_last(frames, 3)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2]
+
+
+def test_true_videos_get_full_marks_from_the_command(world, videos, tmp_path, capsys):
+    (videos / "val_00001_panback.json").write_text('{"context_frames": 40, "section_frames": 8}')
+    evaluate(world, videos, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert record["summary"]["generated"] == record["summary"]["truth"]
+    assert record["summary"]["generated"]["first section: video right"]["all"]["mean"] == 1
+    assert record["summary"]["copy"]["first section: moved as told"]["all"]["mean"] == 0
+    by_family = {video["family"]: video for video in record["videos"]}
+    assert (by_family["panback"]["context_frames"], by_family["panback"]["section_frames"]) == (40, 8)
+    assert (by_family["bounce"]["context_frames"], by_family["bounce"]["section_frames"]) == (1, 16)
+    assert record["skipped"] == []
+    assert "4 videos scored, 0 skipped" in capsys.readouterr().out
+    for name in ("curves.png", "recall.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 5000
+
+
+def test_what_cannot_be_scored_is_listed_and_the_rest_is_scored(world, videos, tmp_path, capsys):
+    shutil.copy(videos / "val_00000_occlude.mp4", videos / "holiday.mp4")
+    write(videos / "val_00001_panback.mp4", np.zeros((5, 32, 64, 3), np.uint8))
+    write(videos / "val_00002_steady.mp4", np.zeros((1, 48, 48, 3), np.uint8))
+    (videos / "val_00003_bounce.json").write_text("[1]")
+    evaluate(world, videos, tmp_path / "out", references=False)
+    skipped = {v["video"]: v["reason"] for v in json.loads((tmp_path / "out" / "scores.json").read_text())["skipped"]}
+    assert "no truth" in skipped["holiday.mp4"]
+    assert "32x64" in skipped["val_00001_panback.mp4"]
+    assert "too short" in skipped["val_00002_steady.mp4"]
+    assert "context_frames" in skipped["val_00003_bounce.mp4"]
+    assert len(skipped) == 4
+    assert "1 videos scored, 4 skipped" in capsys.readouterr().out
+
+
+def test_a_broken_video_is_listed(world, videos, tmp_path):
+    (videos / "val_00003_bounce.mp4").write_bytes(b"no video")
+    evaluate(world, videos, tmp_path / "out", references=False)
+    (skipped,) = json.loads((tmp_path / "out" / "scores.json").read_text())["skipped"]
+    assert skipped["video"] == "val_00003_bounce.mp4"
+
+
+def test_empty_folders_get_one_line(world, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no mp4 file"):
+        evaluate(world, tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(UserError, match="`truth`"):
+        evaluate(tmp_path / "empty", world / "videos", tmp_path / "out")
+    shutil.copy(world / "videos" / "val_00003_bounce.mp4", tmp_path / "empty" / "other.mp4")
+    with pytest.raises(UserError, match="none of 1 videos could be scored"):
+        evaluate(world, tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
