@@ -16,6 +16,7 @@ def world(
     val_videos: int = 32,
     pixel_frames: tuple[int, ...] = (33, 65, 97),
     length_weights: tuple[float, ...] = (),
+    val_pixel_frames: tuple[int, ...] = (),
     families: dict[str, float] | None = None,
     hidden_seconds: tuple[float, float] = (0.5, 4.0),
     seed: int = 0,
@@ -33,6 +34,7 @@ def world(
         val_videos: number of videos in the split "val".
         pixel_frames: the lengths that occur, each 1 + 4k frames.
         length_weights: how often each length occurs, relative to the others; empty means equally often.
+        val_pixel_frames: the lengths in the split "val"; as in "train" if empty.
         families: how often each of occlude, panback, steady, bounce occurs; all equally if not given.
         hidden_seconds: shortest and longest time out of sight.
         seed: another seed gives another world.
@@ -48,6 +50,7 @@ def world(
         val_videos=val_videos,
         pixel_frames=tuple(pixel_frames),
         length_weights=tuple(length_weights),
+        val_pixel_frames=tuple(val_pixel_frames),
         hidden_seconds=tuple(hidden_seconds),
         seed=seed,
         **shares,

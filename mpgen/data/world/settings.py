@@ -15,6 +15,7 @@ class WorldSettings:
         train_videos: number of videos in the split "train".
         val_videos: number of videos in the split "val".
         pixel_frames: the lengths that occur, each 1 + 4k frames.
+        val_pixel_frames: the lengths that occur in the split "val", equally often; as in "train" if empty.
         length_weights: how often each length occurs, relative to the others; empty means equally often.
         families: how often each family occurs, relative to the others (0 leaves it out).
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
@@ -26,6 +27,7 @@ class WorldSettings:
     train_videos: int = 256
     val_videos: int = 32
     pixel_frames: tuple[int, ...] = (33, 65, 97)
+    val_pixel_frames: tuple[int, ...] = ()
     length_weights: tuple[float, ...] = ()
     families: dict[str, float] = field(
         default_factory=lambda: {"occlude": 1.0, "panback": 1.0, "steady": 1.0, "bounce": 1.0}
@@ -42,8 +44,9 @@ class WorldSettings:
             raise UserError(
                 f"world train_videos {self.train_videos}, val_videos {self.val_videos}: at least one video is wanted"
             )
-        if not self.pixel_frames or any(frames < 5 or frames % 4 != 1 for frames in self.pixel_frames):
-            raise UserError(f"world pixel_frames {list(self.pixel_frames)}: lengths 1 + 4k, at least 5, are wanted")
+        lengths = self.pixel_frames + self.val_pixel_frames
+        if not self.pixel_frames or any(frames < 5 or frames % 4 != 1 for frames in lengths):
+            raise UserError(f"world pixel_frames {list(lengths)}: lengths 1 + 4k, at least 5, are wanted")
         if len(set(self.pixel_frames)) < len(self.pixel_frames):
             raise UserError(f"world pixel_frames {list(self.pixel_frames)}: each once is wanted; see length_weights")
         weights = self.length_weights
@@ -57,3 +60,10 @@ class WorldSettings:
         shortest, longest = self.hidden_seconds
         if not 0 < shortest <= longest:
             raise UserError(f"world hidden_seconds {shortest}, {longest}: 0 < shortest <= longest is wanted")
+
+    def lengths(self, split: str) -> dict[int, float]:
+        """How often each length occurs in a split, relative to the others."""
+        if split == "val" and self.val_pixel_frames:
+            return dict.fromkeys(self.val_pixel_frames, 1.0)
+        weights = self.length_weights or (1.0,) * len(self.pixel_frames)
+        return dict(zip(self.pixel_frames, weights, strict=True))

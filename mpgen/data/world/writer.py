@@ -69,8 +69,7 @@ def plan_world(settings: WorldSettings) -> tuple[VideoPlan, ...]:
     plans = []
     for split, count in (("train", settings.train_videos), ("val", settings.val_videos)):
         families = _in_turn(settings.families)
-        weights = settings.length_weights or (1.0,) * len(settings.pixel_frames)
-        lengths = dict(zip(settings.pixel_frames, weights, strict=True))
+        lengths = settings.lengths(split)
         turns = {family: _in_turn(lengths) for family in settings.families}
         for index in range(count):
             family = next(families)

@@ -85,6 +85,12 @@ def test_other_settings_are_refused_with_both_values_unless_told_to_overwrite(ti
     assert (tiny / "notes.txt").read_text() == "mine"
 
 
+def test_held_out_videos_may_have_lengths_of_their_own():
+    settings = WorldSettings(train_videos=6, val_videos=4, pixel_frames=(9, 13), val_pixel_frames=(21,))
+    lengths = {split: {p.pixel_frames for p in plan_world(settings) if p.split == split} for split in ("train", "val")}
+    assert lengths == {"train": {9, 13}, "val": {21}}
+
+
 def test_families_and_lengths_are_spread_evenly():
     plans = plan_world(WorldSettings(train_videos=24, val_videos=32, pixel_frames=(9, 17, 33)))
     val = [plan for plan in plans if plan.split == "val"]
