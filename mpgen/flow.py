@@ -1,4 +1,4 @@
-"""Rectified flow (paper §4.2.1 and §4.2.2): the straight path, its velocity, and the one-step estimate of its clean end.
+"""Rectified flow (paper §4.2.1-2): the straight path, its velocity, and the one-step estimate of its clean end.
 
 The one conversion in this code base: the paper writes t = 1 - sigma, x_t = t * x + (1 - t) * noise and the velocity
 x - noise; we write HunyuanVideo's convention, sigma = 1 for noise and velocity = noise - clean. Nowhere else converts.
@@ -45,12 +45,12 @@ def to_clean(noisy: Latents, sigma: Sigma, velocity: Latents) -> Latents:
 
 
 def shift_sigma(sigma: Float[Tensor, "*any"], shift: float) -> Float[Tensor, "*any"]:
-    """Moves noise levels towards 1 as larger pictures need: s * sigma / (1 + (s - 1) * sigma), s = 1 changes nothing."""
+    """Moves noise levels towards 1, as larger pictures need: s * sigma / (1 + (s - 1) * sigma); 1 changes nothing."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def shift_for_tokens(num_tokens: int) -> float:
-    """FramePack's shift for a section of `num_tokens` noisy tokens: exp of a line through (256, 0.5), (4096, 1.15), at most 7."""
+    """FramePack's shift for a section of `num_tokens`: exp of the line through (256, 0.5), (4096, 1.15), at most 7."""
     mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (num_tokens - 256)
     return math.exp(min(mu, math.log(7.0)))
 
@@ -69,7 +69,7 @@ class SigmaDraw(ABC):
 
 @dataclass(frozen=True)
 class LogitNormal(SigmaDraw):
-    """sigma = sigmoid(mean + std * normal), then shifted. FramePack trainers use mean 0, std 1, shift 3 (our choice here)."""
+    """sigma = sigmoid(mean + std * normal), then shifted. FramePack trainers take 0, 1 and 3; the paper is silent."""
 
     mean: float = 0.0
     std: float = 1.0

@@ -6,6 +6,7 @@ evaluate it once a step, `len(sigmas) - 1` times in all.
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from types import MappingProxyType
 
 import torch
@@ -21,7 +22,7 @@ Sampler = Callable[[VelocityFn, Latents, Float[Tensor, " s"]], Latents]
 def euler(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, " s"]) -> Latents:
     """First order: follow the velocity in straight pieces."""
     levels = sigmas.double().tolist()
-    for sigma, following in zip(levels[:-1], levels[1:], strict=True):
+    for sigma, following in pairwise(levels):
         x = x + (following - sigma) * velocity_fn(x, sigma)
     return x
 

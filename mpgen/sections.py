@@ -95,7 +95,7 @@ class FrameIndex(ABC):
 
 @dataclass(frozen=True)
 class LocalIndex(FrameIndex):
-    """Every section sees the same indices: start 0, the history 1, 2, ..., the section after it (released FramePack-F1)."""
+    """The same indices in every section: start 0, the history 1, 2, ..., then the section (released FramePack-F1)."""
 
     def indices(self, layout: Forward, number: int) -> Indices:
         return _consecutive(layout, first_history=1)

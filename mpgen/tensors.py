@@ -12,6 +12,7 @@ from torch import Tensor
 
 Clip = Float[Tensor, "b 3 t h w"]  # pixels in [-1, 1]
 Latents = Float[Tensor, "b c t h w"]
+Still = Float[Tensor, "b c 1 h w"]  # latents of the start image, encoded alone
 Sigma = (
     Float[Tensor, " b"] | Float[Tensor, "b t"]
 )  # noise level in [0, 1], 1 is pure noise; per video or per latent frame

@@ -1,0 +1,96 @@
+"""The whole network: the backbone with MemoryPack. `pack` turns history into tokens, `forward` gives the velocity.
+
+It is the DiT plus one new name, `semantic_pack`, so released weights load under their own names.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from mpgen.dit.model import Context, DiT, DiTConfig, placeless
+from mpgen.memorypack.framepack import History, pack_history
+from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
+from mpgen.sections import Forward, FrameIndex, LocalIndex
+from mpgen.tensors import Guidance, Latents, Sigma, Still
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """The network as a value: what a checkpoint must say to be rebuilt.
+
+    Args:
+        dit: sizes of the backbone.
+        semantic: the long-term memory; null leaves FramePack alone (Table 2, "F1 w/ CT").
+        layout: how many latent frames a section has and how its history is packed.
+        frame_index: which indices in time a section and its context carry (§4.1.3).
+    """
+
+    dit: DiTConfig = field(default_factory=DiTConfig)
+    semantic: SemanticPackConfig | None = field(default_factory=SemanticPackConfig)
+    layout: Forward = field(default_factory=Forward)
+    frame_index: FrameIndex = field(default_factory=LocalIndex)
+
+
+class Denoiser(DiT):
+    """FramePack's transformer with MemoryPack."""
+
+    def __init__(self, config: DenoiserConfig):
+        super().__init__(config.dit)
+        self.layout = config.layout
+        self.frame_index = config.frame_index
+        self.clean_x_embedder.initialise_from(self.x_embedder)
+        self.semantic_pack = None
+        if config.semantic is not None:
+            dit = config.dit
+            self.semantic_pack = SemanticPack(
+                config.semantic, dit.in_channels, dit.text_embed_dim, dit.image_proj_dim, dit.width
+            )
+            self.neutralise_memory()
+
+    def neutralise_memory(self) -> None:
+        """Makes the memory tokens equal to empty 4x history slots; for weights that have no memory."""
+        if self.semantic_pack is not None:
+            self.semantic_pack.neutralise(self.clean_x_embedder.proj_4x.bias)
+
+    def begin(self, start: Still, guidance: Guidance, keep: int = 0) -> tuple[History, Memory | None]:
+        """History and memory of a video of which only the start image is there.
+
+        Args:
+            start: latents of the start image, one frame.
+            guidance: text and image features.
+            keep: past windows through which the memory gets gradients.
+        """
+        memory = None if self.semantic_pack is None else Memory.begin(self.semantic_pack, guidance, start, keep)
+        return History.begin(start, self.layout), memory
+
+    def remember(self, history: History, memory: Memory | None, section: Latents) -> tuple[History, Memory | None]:
+        """History and memory after `section`; no gradient flows into it."""
+        section = section.detach()
+        return history.append(section), None if memory is None else memory.update(self.semantic_pack, section)
+
+    def pack(self, history: History, memory: Memory | None) -> Context:
+        """All that a section sees of the sections before it: `[memory | 4x | 2x | start, 1x]`."""
+        context = pack_history(self, history, self.layout, self.frame_index)
+        if memory is None:
+            return context
+        psi = memory.read(self.semantic_pack)
+        tokens = self.semantic_pack.as_video_tokens(psi)
+        return replace(
+            context,
+            tokens=torch.cat([tokens, context.tokens], 1),
+            rotation=torch.cat([placeless(tokens, self.config.attention_head_dim), context.rotation], 1),
+            mask=torch.cat([psi.mask, context.mask], 1),
+        )
+
+    def forward(
+        self,
+        noisy: Latents,
+        sigma: Sigma,
+        context: Context,
+        guidance: Guidance,
+        guidance_scale: float = 1.0,
+        context_sigma: float | None = None,
+    ) -> Latents:
+        """The velocity (noise minus clean) of a section at `sigma`; see `DiT.trunk` for the arguments."""
+        tokens, conditioning = self.trunk(noisy, sigma, context, guidance, guidance_scale, context_sigma)
+        return self.head(tokens, conditioning, self.grid(noisy))

@@ -1,0 +1,1 @@
+"""MemoryPack (paper §4.1): FramePack, the short-term context, and SemanticPack, the long-term memory."""

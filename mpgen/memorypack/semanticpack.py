@@ -1,0 +1,201 @@
+"""SemanticPack (paper §4.1.2): a long-term memory of fixed size, psi(n+1) = Squeeze(psi(n), Memorize(x(n))).
+
+Memorize is self-attention inside one window of history, Squeeze one cross-attention with the memory, so the cost is
+linear in the length of the video. The paper leaves open the window, depth, width, the number of tokens and how psi
+enters the backbone. Our choices: a window is a section (the start image is window 0); psi enters as extra video tokens
+without a place (no rotation); at the start every such token equals the token of an empty 4x history slot, which the
+backbone has always seen.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from mpgen.dit.layers import FeedForward, SelfAttention, attend, split_heads
+from mpgen.dit.patches import pad_to_multiple
+from mpgen.dit.rope import flatten_rotation, rotation_grid
+from mpgen.errors import UserError
+from mpgen.memorypack.structures import Anchor, GuidanceAnchor, Structure, StructureA
+from mpgen.tensors import Guidance, Latents, MaskedTokens, Still, Tokens, concat
+
+
+@dataclass(frozen=True)
+class SemanticPackConfig:
+    """Sizes and wiring of the long-term memory; all of them our choice, see the module's text.
+
+    Args:
+        num_heads: attention heads; the memory's width is heads times `head_dim`.
+        head_dim: width of a head, a multiple of 8.
+        memorize_layers: self-attention layers inside a window.
+        window_patch: latent frames, rows and columns in one token of a window.
+        mlp_ratio: hidden width of the feed-forward layers, in widths of the memory.
+        structure: who asks and who answers (Table 3).
+        anchor: what the memory starts from (Table 2).
+    """
+
+    num_heads: int = 12
+    head_dim: int = 128
+    memorize_layers: int = 2
+    window_patch: tuple[int, int, int] = (3, 8, 8)
+    mlp_ratio: float = 4.0
+    structure: Structure = field(default_factory=StructureA)
+    anchor: Anchor = field(default_factory=GuidanceAnchor)
+
+    def __post_init__(self):
+        if self.head_dim % 8:
+            raise UserError(
+                f"semantic head_dim {self.head_dim}: wanted a multiple of 8, shared by time, rows and columns"
+            )
+
+    @property
+    def width(self) -> int:
+        return self.num_heads * self.head_dim
+
+
+class MemorizeLayer(nn.Module):
+    """Self-attention and feed-forward inside a window; the tokens know their place by rotation."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = SelfAttention(width, heads)
+        self.to_out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
+
+    def forward(self, x: Tokens, rotation: Tensor) -> Tokens:
+        x = x + self.to_out(attend(*self.attn.qkv(self.norm1(x), rotation), None))
+        return x + self.ff(self.norm2(x))
+
+
+class Squeeze(nn.Module):
+    """Cross-attention in Wan's manner, then feed-forward; the query keeps its own content by the residual path."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.heads = heads
+        self.norm_query = nn.LayerNorm(width)
+        self.norm_memory = nn.LayerNorm(width)
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.to_out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
+
+    def forward(self, query: MaskedTokens, key_value: MaskedTokens) -> MaskedTokens:
+        q = split_heads(self.to_q(self.norm_query(query.tokens)), self.heads)
+        source = self.norm_memory(key_value.tokens)
+        k, v = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
+        x = query.tokens + self.to_out(attend(q, k, v, key_value.mask[:, None, None]))
+        return MaskedTokens(x + self.ff(self.norm2(x)), query.mask)
+
+
+class SemanticPack(nn.Module):
+    """The long-term memory's layers; the memory itself is a value that the caller carries from section to section."""
+
+    def __init__(self, config: SemanticPackConfig, in_channels: int, text_width: int, image_width: int, out_width: int):
+        super().__init__()
+        self.config = config
+        width, heads = config.width, config.num_heads
+        self.text_in = nn.Linear(text_width, width)
+        self.image_in = nn.Linear(image_width, width)
+        self.window_embed = nn.Conv3d(in_channels, width, kernel_size=config.window_patch, stride=config.window_patch)
+        self.memorize_layers = nn.ModuleList(
+            [MemorizeLayer(width, heads, config.mlp_ratio) for _ in range(config.memorize_layers)]
+        )
+        self.squeeze = Squeeze(width, heads, config.mlp_ratio)
+        self.norm_out = nn.LayerNorm(width)
+        self.proj_out = nn.Linear(width, out_width)
+
+    @torch.no_grad()
+    def neutralise(self, empty_token: Tensor) -> None:
+        """Makes every memory token equal to `empty_token`, the embedding of an empty history slot, whatever psi is."""
+        self.proj_out.weight.zero_()
+        self.proj_out.bias.copy_(empty_token)
+
+    def memorize(self, window: Latents) -> MaskedTokens:
+        """A compact embedding of one window of history."""
+        patches = self.window_embed(pad_to_multiple(window, self.config.window_patch))
+        b, _, t, y, x = patches.shape
+        head = self.config.head_dim
+        axes = (head // 2, head // 4, head // 4)
+        frames = torch.arange(t, device=window.device).expand(b, t)
+        rotation = flatten_rotation(rotation_grid(frames, y, x, axes, theta=256.0))
+        tokens = rearrange(patches, "b d t y x -> b (t y x) d")
+        for layer in self.memorize_layers:
+            tokens = layer(tokens, rotation)
+        return MaskedTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+
+    def seed(self, guidance: Guidance, start: Still) -> MaskedTokens:
+        """psi after window 0: the anchor (text and image features), squeezed with the start image."""
+        image = self.image_in(guidance.image)
+        present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        features = concat(MaskedTokens(image, present), MaskedTokens(self.text_in(guidance.text), guidance.text_mask))
+        first_window = self.memorize(start)
+        memory = self.config.structure.seed(self.config.anchor(features), first_window)
+        return self.squeeze(*self.config.structure.roles(first_window, memory))
+
+    def update(self, memory: MaskedTokens, window: Latents) -> MaskedTokens:
+        """psi(n+1) = Squeeze(psi(n), Memorize(x(n)))."""
+        return self.squeeze(*self.config.structure.roles(self.memorize(window), memory))
+
+    def as_video_tokens(self, memory: MaskedTokens) -> Tokens:
+        """psi at the width of the backbone."""
+        return self.proj_out(F.silu(self.norm_out(memory.tokens)))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """psi as a value, with the latest windows kept apart so that gradients can flow through them.
+
+    `base` has no gradient. Reading replays `windows` on it, so a section's loss reaches Memorize and Squeeze through
+    the last `keep` windows and no further; the cost stays linear and every section's graph can be freed. With
+    `keep` = 0 (generation) reading replays nothing.
+
+    Args:
+        guidance: the text and image features.
+        start: the start image's latents, window 0.
+        base: psi before `windows`; None while the start image is still to be replayed.
+        windows: the latest sections.
+        keep: how many windows to replay; the start image counts as one.
+    """
+
+    guidance: Guidance
+    start: Still
+    base: MaskedTokens | None
+    windows: tuple[Latents, ...]
+    keep: int
+
+    @classmethod
+    def begin(cls, pack: SemanticPack, guidance: Guidance, start: Still, keep: int) -> "Memory":
+        memory = cls(guidance, start, None, (), keep)
+        return memory if keep else memory._folded(pack)
+
+    def read(self, pack: SemanticPack) -> MaskedTokens:
+        """psi now."""
+        memory = pack.seed(self.guidance, self.start) if self.base is None else self.base
+        for window in self.windows:
+            memory = pack.update(memory, window)
+        return memory
+
+    def update(self, pack: SemanticPack, window: Latents) -> "Memory":
+        """psi after `window`, which is detached."""
+        longer = Memory(self.guidance, self.start, self.base, (*self.windows, window.detach()), self.keep)
+        return longer if longer._replayed <= self.keep else longer._folded(pack)
+
+    @property
+    def _replayed(self) -> int:
+        return len(self.windows) + (self.base is None)
+
+    @torch.no_grad()
+    def _folded(self, pack: SemanticPack) -> "Memory":
+        """The oldest window moved into `base`."""
+        if self.base is None:
+            base, windows = pack.seed(self.guidance, self.start), self.windows
+        else:
+            base, windows = pack.update(self.base, self.windows[0]), self.windows[1:]
+        return Memory(self.guidance, self.start, base.detach(), windows, self.keep)

@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mpgen.denoiser import Denoiser
+from mpgen.memorypack.framepack import History
+from mpgen.memorypack.structures import StructureA, StructureB, StructureC
+from mpgen.sections import GlobalIndex, LocalIndex
+from mpgen.tensors import Guidance
+
+
+def remembered(denoiser, start, guidance, sections, keep=0):
+    history, memory = denoiser.begin(start, guidance, keep)
+    for section in sections:
+        history, memory = denoiser.remember(history, memory, section)
+    return history, memory
+
+
+def row(guidance: Guidance, i: int, length: int) -> Guidance:
+    i = slice(i, i + 1)
+    return Guidance(guidance.text[i, :length], guidance.text_mask[i, :length], guidance.pooled[i], guidance.image[i])
+
+
+@pytest.mark.parametrize("structure", [StructureA(), StructureB(), StructureC()])
+@pytest.mark.parametrize("frame_index", [LocalIndex(), GlobalIndex()])
+def test_a_batch_at_different_sections_with_different_texts_is_two_single_runs(
+    make_denoiser, small_config, make_guidance, latents, structure, frame_index
+):
+    semantic = replace(small_config.semantic, structure=structure)
+    denoiser = make_denoiser(semantic=semantic, frame_index=frame_index)
+    guidance = make_guidance(5, 2)
+    start, noisy, sigma = latents(2, 1), latents(2, 3, seed=7), torch.tensor([0.3, 0.9])
+    sections = [latents(2, 3, seed=number) for number in range(2)]
+    history, memory = remembered(denoiser, start, guidance, sections)
+    mixed = History(history.start, history.recent, (2, 5))  # the second video has been going on for longer
+    both = denoiser(noisy, sigma, denoiser.pack(mixed, memory), guidance, 4.0)
+    for i, length in enumerate((5, 2)):
+        own = row(guidance, i, length)
+        alone, psi = remembered(denoiser, start[i : i + 1], own, [section[i : i + 1] for section in sections])
+        context = denoiser.pack(replace(alone, numbers=(mixed.numbers[i],)), psi)
+        wanted = denoiser(noisy[i : i + 1], sigma[i : i + 1], context, own, 4.0)
+        torch.testing.assert_close(both[i : i + 1], wanted, atol=2e-5, rtol=0)
+
+
+def test_memory_stands_before_the_history_and_has_no_place(make_denoiser, make_guidance, latents):
+    denoiser, guidance = make_denoiser(), make_guidance(5, 3)
+    history, memory = remembered(denoiser, latents(2, 1), guidance, [latents(2, 3)])
+    with_memory, without = denoiser.pack(history, memory), denoiser.pack(history, None)
+    tokens = denoiser.semantic_pack.as_video_tokens(memory.read(denoiser.semantic_pack))
+    torch.testing.assert_close(with_memory.tokens, torch.cat([tokens, without.tokens], 1))
+    torch.testing.assert_close(with_memory.rotation[:, tokens.shape[1] :], without.rotation)
+    cos, sin = with_memory.rotation[:, : tokens.shape[1]].chunk(2, -1)
+    assert bool((cos == 1).all())
+    assert not sin.any()
+
+
+def test_a_new_network_gives_memory_the_token_of_an_empty_4x_slot(small_config, make_guidance, latents):
+    denoiser = Denoiser(small_config)
+    with torch.no_grad():
+        denoiser.clean_x_embedder.proj_4x.bias.normal_()
+    denoiser.neutralise_memory()
+    history, memory = remembered(denoiser, latents(1, 1), make_guidance(4), [latents(1, 3)])
+    context = denoiser.pack(history, memory)
+    psi = memory.read(denoiser.semantic_pack).tokens
+    own = context.tokens[:, : psi.shape[1]]
+    torch.testing.assert_close(own, denoiser.clean_x_embedder.proj_4x.bias.expand_as(own))
+
+
+def test_history_and_memory_change_the_velocity(make_denoiser, make_guidance, latents):
+    denoiser, guidance = make_denoiser(), make_guidance(4)
+    noisy, sigma = latents(1, 3, seed=7), torch.tensor([0.5])
+    history, memory = remembered(denoiser, latents(1, 1), guidance, [latents(1, 3)])
+    other_history, other_memory = remembered(denoiser, latents(1, 1), guidance, [latents(1, 3, seed=1)])
+    before = denoiser(noisy, sigma, denoiser.pack(history, memory), guidance)
+    for context in (denoiser.pack(other_history, memory), denoiser.pack(history, other_memory)):
+        assert (denoiser(noisy, sigma, context, guidance) - before).abs().max() > 1e-6
+
+
+def test_without_a_long_term_memory_there_is_none(make_denoiser, make_guidance, latents):
+    denoiser = make_denoiser(semantic=None)
+    history, memory = remembered(denoiser, latents(1, 1), make_guidance(4), [latents(1, 3)])
+    assert memory is None
+    assert not any(name.startswith("semantic_pack") for name in denoiser.state_dict())
+    assert denoiser.pack(history, memory).tokens.shape[1] == 1 * 1 * 2 + 1 * 2 * 3 + 2 * 3 * 5
+
+
+@pytest.mark.parametrize("keep", [0, 2])
+def test_what_is_remembered_never_has_a_gradient(make_denoiser, make_guidance, latents, keep):
+    denoiser = make_denoiser()
+    section = latents(1, 3).requires_grad_()
+    history, memory = remembered(denoiser, latents(1, 1), make_guidance(4), [section], keep)
+    context = denoiser.pack(history, memory)
+    context.tokens.square().mean().backward()
+    assert section.grad is None
+    assert not history.recent.requires_grad
+
+
+def test_sizes_of_history_and_memory_stay_the_same_forever(make_denoiser, make_guidance, latents):
+    denoiser = make_denoiser()
+    history, memory = remembered(denoiser, latents(1, 1), make_guidance(4), [latents(1, 3)])
+    sizes = (
+        history.recent.shape,
+        memory.base.tokens.shape,
+        len(memory.windows),
+        denoiser.pack(history, memory).tokens.shape,
+    )
+    for number in range(9):
+        history, memory = denoiser.remember(history, memory, latents(1, 3, seed=number))
+    after = (
+        history.recent.shape,
+        memory.base.tokens.shape,
+        len(memory.windows),
+        denoiser.pack(history, memory).tokens.shape,
+    )
+    assert after == sizes
