@@ -1,0 +1,91 @@
+"""What mpgen asks of an encoder. A set of encoders is one object, named by its class in a config."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mpgen.tensors import Clip, Guidance
+
+Encoded = Float[
+    Tensor, "b c latent_t latent_h latent_w"
+]  # latents, where the clip's own t h w are in the same signature
+
+
+class VideoAutoencoder(ABC):
+    """Clips to latents and back: 1 + 4k pixel frames are 1 + k latent frames, the first of them a still."""
+
+    temporal_stride: int
+    spatial_stride: int
+    latent_channels: int
+    overlap_latent_frames: int
+    """Latent frames before a section that decoding it needs to see; their frames are cross-faded. 0 if causal."""
+
+    @abstractmethod
+    def encode(self, clip: Clip) -> Encoded:
+        """Latents of 1 + 4k frames in [-1, 1]; height and width are multiples of `spatial_stride`."""
+
+    @abstractmethod
+    def decode(self, latents: Encoded, starts_with_still: bool = True) -> Clip:
+        """Frames in [-1, 1]: 1 + 4k for 1 + k latent frames, or 4 for each where no still comes first."""
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Captions as vectors, right-padded.
+
+    Args:
+        tokens: one vector a token.
+        mask: true where there is a token; at least one a row.
+        pooled: one vector a caption.
+    """
+
+    tokens: Float[Tensor, "b l e"]
+    mask: Bool[Tensor, "b l"]
+    pooled: Float[Tensor, "b p"]
+
+
+class TextEncoder(ABC):
+    """Captions to vectors."""
+
+    token_width: int
+    pooled_width: int
+
+    @abstractmethod
+    def encode(self, captions: Sequence[str]) -> TextFeatures:
+        """Features of each caption; an empty caption has one token, so that no mask is empty."""
+
+
+class ImageEncoder(ABC):
+    """Images to vectors, one a patch."""
+
+    width: int
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b i f"]:
+        """Features of images in [-1, 1]."""
+
+
+class Encoders(ABC):
+    """The three encoders of a model, and what identifies them."""
+
+    vae: VideoAutoencoder
+    text: TextEncoder
+    image: ImageEncoder
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of weights and settings: a cache made with another one is not read."""
+
+    def guidance(self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> Guidance:
+        """Text and image features of a batch of videos.
+
+        Args:
+            captions: one a video.
+            images: the start images, in [-1, 1].
+        """
+        text = self.text.encode(captions)
+        return Guidance(text.tokens, text.mask, text.pooled, self.image.encode(images))
