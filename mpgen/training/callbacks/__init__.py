@@ -1,0 +1,1 @@
+"""Lightning callbacks: averaged weights, sample videos, throughput, the closing words."""

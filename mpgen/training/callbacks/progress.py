@@ -1,0 +1,96 @@
+"""How fast it goes, and where to find what was made."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from mpgen.data.dataset import VideoBatch
+from mpgen.training.callbacks.samples import SampleVideos
+
+
+class Throughput(pl.Callback):
+    """Videos and sections a second over all ranks, time for validation left out.
+
+    Args:
+        every_n_updates: how often it is logged; the figure is the mean over that many updates.
+    """
+
+    def __init__(self, every_n_updates: int = 10):
+        self.every_n_updates = every_n_updates
+        self.videos = self.sections = self.updates = 0
+        self.seconds = 0.0
+        self.began = 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.began:
+            self.began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: VideoBatch, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.seconds, self.began = self.seconds + now - self.began, now  # so that waiting for data counts
+        self.updates += 1
+        self.videos += len(batch.uids) * trainer.world_size
+        self.sections += len(batch.uids) * trainer.world_size * batch.num_sections
+        if self.updates == self.every_n_updates:
+            pl_module.log("videos/s", self.videos / self.seconds, prog_bar=True)
+            pl_module.log("sections/s", self.sections / self.seconds)
+            self.videos = self.sections = self.updates = 0
+            self.seconds = 0.0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.began:
+            self.seconds += time.perf_counter() - self.began
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = time.perf_counter()
+
+
+class ClosingWords(pl.Callback):
+    """Says at the end what was made, where it is, and what to type next."""
+
+    def __init__(self) -> None:
+        self.began = 0.0
+        self.first_update = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.first_update = trainer.global_step
+        trained = pl_module.trainable
+        rank_zero_info(f"{trained.count:,} of {sum(p.numel() for p in pl_module.parameters()):,} parameters train")
+
+    @rank_zero_only
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage != "fit" or not self.began:
+            return
+        run = Path(trainer.default_root_dir)
+        minutes, seconds = divmod(round(time.monotonic() - self.began), 60)
+        checkpoint = next((c.last_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)), "")
+        samples = next((c.written for c in trainer.callbacks if isinstance(c, SampleVideos)), [])
+        how = "stopped" if trainer.interrupted else "done"
+        lines = [f"{how}: updates {self.first_update} to {trainer.global_step} in {minutes} min {seconds:02d} s"]
+        if checkpoint:
+            lines.append(f"  checkpoint   {_shown(Path(checkpoint))}")
+        if samples:
+            lines.append(f"  samples      {_shown(samples[0].parent)} ({len(samples)} mp4, left the truth, right ours)")
+        lines.append(f"  TensorBoard  tensorboard --logdir {_shown(run)}")
+        if checkpoint:
+            command = (
+                f"mpgen generate --ckpt_path {_shown(Path(checkpoint))} --scene bounce --output {_shown(run)}/out.mp4"
+            )
+            lines += ["next:", f"  {command}"]
+        print("\n" + "\n".join(lines), flush=True)
+
+
+def _shown(path: Path) -> Path:
+    """Relative to where the user stands, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,140 @@
+"""Sample videos while validating: mp4 files beside the truth, and an animation in TensorBoard."""
+
+import io
+import re
+import time
+from pathlib import Path
+from typing import Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from mpgen.data.dataset import VideoBatch
+from mpgen.data.video import VideoWriter
+from mpgen.generation.decoding import stream_clips
+from mpgen.generation.pipeline import Frames, to_frames
+from mpgen.generation.rollout import Sampling, rollout
+from mpgen.sampling import SAMPLERS
+from mpgen.training.callbacks.ema import EMA
+
+GIF_WIDTH_PX, GIF_FRAMES = 256, 48
+
+
+class SampleVideos(pl.Callback):
+    """Generates held-out videos from their first frame with the averaged weights: left the truth, right ours.
+
+    The truth is shown as the autoencoder sees it: what the best denoiser could make.
+
+    Args:
+        num_videos: how many, from the beginning of the validation split.
+        num_sections: sections of each; as many as the video has if None.
+        sampler: "euler" or "unipc".
+        steps: forwards a section.
+        shift: of the sampler's noise levels.
+        seed: of the noise; the same at every validation.
+        every_n_validations: how often.
+    """
+
+    def __init__(
+        self,
+        num_videos: int = 4,
+        num_sections: int | None = None,
+        sampler: Literal["euler", "unipc"] = "euler",
+        steps: int = 10,
+        shift: float = 1.0,
+        seed: int = 0,
+        every_n_validations: int = 1,
+    ):
+        self.num_videos = num_videos
+        self.num_sections = num_sections
+        self.sampler = sampler
+        self.steps = steps
+        self.shift = shift
+        self.seed = seed
+        self.every_n_validations = every_n_validations
+        self.validations = 0
+        self.written: list[Path] = []
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validations += 1
+        if trainer.sanity_checking or self.validations % self.every_n_validations:
+            return
+        began = time.monotonic()
+        ema = next((c for c in trainer.callbacks if isinstance(c, EMA) and c.shadow), None)
+        pl_module.eval()
+        if ema is None:
+            self._sample(trainer, pl_module)
+        else:
+            with ema.averaged(pl_module):
+                self._sample(trainer, pl_module)
+        pl_module.train()
+        for logger in trainer.loggers:
+            logger.log_metrics({"samples/seconds": time.monotonic() - began}, trainer.global_step)
+
+    def _sample(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        folder = Path(trainer.default_root_dir) / "samples" / f"update{trainer.global_step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        done = 0
+        self.written = []
+        for batch in trainer.datamodule.val_dataloader():
+            if done >= self.num_videos:
+                break
+            batch = batch.to(pl_module.device)
+            truth, ours = self._generate(trainer, pl_module, batch)
+            for i in range(min(len(batch.uids), self.num_videos - done)):
+                pair = np.concatenate([truth[i], np.full_like(truth[i][:, :, :2], 255), ours[i]], 2)
+                self._write(trainer, folder / f"{done:02d}_{_slug(batch.captions[i])}.mp4", pair, batch.captions[i])
+                done += 1
+
+    @torch.no_grad()
+    def _generate(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: VideoBatch
+    ) -> tuple[list[Frames], list[Frames]]:
+        denoiser, vae = pl_module.denoiser, trainer.datamodule.encoders.vae
+        sections = batch.latents.split(denoiser.layout.section, 2)[: self.num_sections]
+        sampling = Sampling(SAMPLERS[self.sampler], self.steps, self.shift, pl_module.guidance_scale, self.seed)
+        made = rollout(denoiser, batch.start, batch.guidance, len(sections), sampling)
+        truth = torch.cat([clip.cpu() for clip in stream_clips(vae, batch.start, sections)], 2)
+        ours = torch.cat([clip.cpu() for clip in stream_clips(vae, batch.start, made)], 2)
+        return [to_frames(clip[None]) for clip in truth], [to_frames(clip[None]) for clip in ours]
+
+    def _write(self, trainer: pl.Trainer, path: Path, frames: Frames, caption: str) -> None:
+        # A week's run must not end because a picture could not be written.
+        try:
+            fps = trainer.datamodule.settings.fps
+            even = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
+            with VideoWriter(path, fps, even.shape[1], even.shape[2], metadata={"title": caption}) as writer:
+                for frame in even:
+                    writer.write(frame)
+        except (OSError, ValueError) as error:
+            rank_zero_warn(f"sample video {path} could not be written: {error}")
+            return
+        self.written.append(path)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                summary = Summary(value=[_animation(f"samples/{path.stem}", even, fps)])
+                logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+
+
+def _animation(tag: str, frames: Frames, fps: float) -> Summary.Value:
+    """A GIF as an image summary: `add_video` needs a library that no longer works with current ones."""
+    step = max(len(frames) // GIF_FRAMES, 1)
+    shrink = max(frames.shape[2] / GIF_WIDTH_PX, 1)
+    size = (round(frames.shape[2] / shrink), round(frames.shape[1] / shrink))
+    images = [Image.fromarray(frame).resize(size).quantize(128) for frame in frames[::step]]
+    buffer = io.BytesIO()
+    duration_ms = round(1000 * step / fps)
+    images[0].save(buffer, format="GIF", save_all=True, append_images=images[1:], duration=duration_ms, loop=0)
+    image = Summary.Image(height=size[1], width=size[0], colorspace=3, encoded_image_string=buffer.getvalue())
+    return Summary.Value(tag=tag, image=image)
+
+
+def _slug(caption: str) -> str:
+    """The first words of a caption, fit for a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")[:40].strip("-") or "video"

@@ -1,0 +1,255 @@
+"""`mpgen fit` and `mpgen validate`: LightningCLI with one run folder, short errors and resuming by default."""
+
+import logging
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+# Imported so that a config may give their classes by short names.
+import mpgen.encoders.tiny
+import mpgen.training.optimizers
+import mpgen.training.schedule  # noqa: F401
+from mpgen.data.atomic import replacing
+from mpgen.data.datamodule import VideoDataModule
+from mpgen.denoiser import Denoiser
+from mpgen.errors import UserError
+from mpgen.faults import Parameter, Schema, innermost, parameters_of
+from mpgen.parser import explain, missing_file, refuse_nulls
+from mpgen.training.callbacks.progress import ClosingWords, Throughput
+from mpgen.training.module import LongVideoModule
+from mpgen.training.parameters import select_trainable
+
+# What follows from what: the key on the left cannot be given.
+LINKS = {"trainer.default_root_dir": "run", "data.section_latent_frames": "model.denoiser.layout.section"}
+
+# Lightning's remarks that ask nothing of the user, by their beginnings: what the machine lacks, advertisements ...
+CHATTER = ("GPU available:", "TPU available:", "💡 Tip:")
+# ... workers that a cached data set does not need; a checkpoint after the update, which is what we want; a folder that
+# is not empty because the run goes on; and Lightning's use of a torch function that has a new name.
+WARNINGS = (
+    r".*does not have many workers",
+    r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
+    r"Checkpoint directory .* exists and is not empty",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved config into the run folder; `mpgen fit --config` takes it again."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        text = self.parser.dump(self.config, skip_unset=False)
+        with replacing(Path(trainer.default_root_dir) / "config.yaml") as path:
+            path.write_text(text, encoding="utf-8")
+
+
+class MpgenCLI(LightningCLI):
+    """One folder for all that a run makes; the same command again goes on from there."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {name: LightningCLI.subcommands()[name] for name in ("fit", "validate")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=Path, default=Path("runs/default"), help="folder for all that the run makes")
+        for target, source in LINKS.items():
+            parser.link_arguments(source, target, compute_fn=str if source == "run" else None)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            raise self._explained(error) from error
+        refuse_nulls(sys.argv[2:], self._schema())
+
+    def _parse_ckpt_path(self) -> None:
+        """Left out: Lightning would let the checkpoint's hyperparameters overrule the config."""
+
+    def instantiate_classes(self) -> None:
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+            self.datamodule = self._get(self.config_init, "data")
+            self.model = self._get(self.config_init, "model")
+        except (ValueError, TypeError) as error:
+            raise self._explained(error) from error
+        self._check_files()
+        try:
+            self._rehearse()
+            self.trainer = self.instantiate_trainer()
+        except UserError:
+            raise
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(innermost(error)) from error
+
+    def _check_files(self) -> None:
+        weights, checkpoint = self.model.init_from, self._get(self.config, "ckpt_path")
+        if weights is not None and not Path(weights).exists():
+            raise UserError(f"model.init_from: {missing_file(Path(weights), 'weights to begin from')}")
+        if checkpoint not in (None, "last") and not Path(checkpoint).exists():
+            raise UserError(f"ckpt_path: {missing_file(Path(checkpoint), 'a checkpoint that mpgen fit wrote')}")
+
+    def _rehearse(self) -> None:
+        """Builds network and optimizer without memory, so that a wrong setting is told before anything is rendered."""
+        with torch.device("meta"):
+            self.rehearsed = Denoiser(self.model.denoiser_config)
+        select_trainable(self.rehearsed, self.model.train_patterns)
+        trained = [
+            (name, torch.nn.Parameter(torch.zeros([1] * weight.ndim)))
+            for name, weight in self.rehearsed.named_parameters()
+            if weight.requires_grad
+        ]
+        self.optimizer = self.model.make_optimizer(trained)
+        self.model.make_lr_scheduler(self.optimizer)
+
+    def _explained(self, error: Exception) -> UserError:
+        return UserError(explain(error, sys.argv[2:], self._schema()))
+
+    def _schema(self) -> Schema:
+        name = sys.argv[1]
+        methods = {
+            option: parameter
+            for option, parameter in parameters_of(getattr(Trainer, name)).items()
+            if option not in {*self.subcommands()[name], "self"}
+        }
+        options = {"run": Parameter(Path, False), "seed_everything": Parameter(bool | int, False), **methods}
+        groups = {"trainer": Trainer, "model": LongVideoModule, "data": VideoDataModule}
+        return Schema(groups, options, LINKS)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        run = str(config["default_root_dir"])
+        if config["logger"] is None:
+            # A CSVLogger deletes what is in its folder, so every start of a run has one of its own.
+            start = f"csv/start{len(list(Path(run).glob('csv/*')))}"
+            config["logger"] = [TensorBoardLogger(run, name="", version=""), CSVLogger(run, name=start, version="")]
+        if self.subcommand != "fit":
+            self.save_config_callback = None  # config.yaml is that of the training
+        self.closing_words = ClosingWords()
+        own = [Throughput(), self.closing_words]
+        if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            own.append(TQDMProgressBar())  # Lightning would take another one where the library rich happens to be
+        return super()._instantiate_trainer(config, [*callbacks, *own])
+
+    def before_fit(self) -> None:
+        if self._resolve_checkpoint() is None and self._last().exists() and not self.trainer.fast_dev_run:
+            raise UserError(
+                f"{self._last()} is of an earlier run\n"
+                "wanted --ckpt_path last to go on with it, or another folder for this one (--run)"
+            )
+
+    def before_validate(self) -> None:
+        path = self._resolve_checkpoint()
+        if self._get(self.config, "ckpt_path") is not None and path is None:
+            raise UserError(f"{self._last()} does not exist\nwanted a checkpoint to validate (--ckpt_path)")
+        if path is not None and path.is_file():
+            # Lightning counts updates on from a checkpoint for `fit` only, and samples are filed by them.
+            self.trainer.fit_loop.load_state_dict(_read(path)["loops"]["fit_loop"])
+
+    def fit(self, **arguments: Any) -> None:
+        """Trains; a run that was stopped ends with the closing words too, and with its signal's exit status."""
+        self._until_stopped(self.trainer.fit, arguments)
+
+    def validate(self, **arguments: Any) -> None:
+        self._until_stopped(self.trainer.validate, arguments)
+
+    def _until_stopped(self, run: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        try:
+            run(**arguments)
+        except SystemExit:  # Lightning's end after Ctrl-C or SIGTERM, whose own status may be that of success
+            self.closing_words.teardown(self.trainer, self.model, self.subcommand)
+            raise SystemExit(143 if self.trainer.received_sigterm else 130) from None
+
+    def _last(self) -> Path:
+        savers = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        named = next((Path(c.dirpath) for c in savers if c.dirpath is not None), None)
+        return (named or Path(self.trainer.default_root_dir) / "checkpoints") / "last.ckpt"
+
+    def _resolve_checkpoint(self) -> Path | None:
+        """Which checkpoint to start from: `last` is the run's own, if there is one."""
+        settings = self.config_init[self.subcommand]
+        given = settings["ckpt_path"]
+        path = None if given is None else self._last() if given == "last" else Path(given)
+        if path is not None and not path.exists():
+            path = None
+        if path is not None and path.is_file():
+            self._check_fits(path, _read(path))
+        settings["ckpt_path"] = None if path is None else str(path)
+        return path
+
+    def _check_fits(self, path: Path, checkpoint: dict[str, Any]) -> None:
+        """A run goes on only with the same network and the same trained parameters."""
+        saved = {name: list(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+        wanted = {f"denoiser.{name}": list(tensor.shape) for name, tensor in self.rehearsed.state_dict().items()}
+        for name in sorted({*saved, *wanted}):
+            if saved.get(name) != wanted.get(name):
+                raise UserError(
+                    f"{path} does not fit the model: {name} is {saved.get(name, 'absent')} there, "
+                    f"wanted {wanted.get(name, 'absent')}\n"
+                    "use the model of that run, or begin another run (--run) from its weights (model.init_from)"
+                )
+        groups = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+        if self.subcommand == "fit" and groups != [len(group["params"]) for group in self.optimizer.param_groups]:
+            raise UserError(
+                f"{path} was made with another model.optimizer or model.train\n"
+                "use those of that run, or begin another run (--run) from its weights (model.init_from)"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint whose tensors stay on the disk until they are used."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except Exception as error:  # unpickling what is no pickle raises whatever it stumbles over
+        raise _damaged(path) from error
+    if not isinstance(checkpoint, dict) or not {"state_dict", "optimizer_states", "loops"} <= checkpoint.keys():
+        raise _damaged(path)
+    return checkpoint
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"{path} is damaged or not a checkpoint of mpgen fit\n"
+        f"remove it to start anew, or give another one (--ckpt_path), perhaps from {path.parent}"
+    )
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(CHATTER)
+
+
+def make_cli() -> MpgenCLI:
+    """Runs the subcommand of LightningCLI that `sys.argv` names; it takes no other arguments without a warning."""
+    parsers = {"exit_on_error": False, "allow_abbrev": False}
+    return MpgenCLI(
+        LongVideoModule,
+        VideoDataModule,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        seed_everything_default=False,
+        parser_kwargs={"prog": "mpgen", "fit": dict(parsers), "validate": dict(parsers), **parsers},
+        save_config_callback=SaveConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        trainer_defaults={
+            "use_distributed_sampler": False,
+            "inference_mode": False,
+            "num_sanity_val_steps": 0,
+            "enable_model_summary": False,
+        },
+    )
+
+
+def main() -> None:
+    """`mpgen fit` and `mpgen validate`, without the remarks of Lightning that ask nothing of the user."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
+    for message in WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    make_cli()

@@ -1,0 +1,36 @@
+"""What is logged of an update: exposure bias shows in the loss and the carried error, by noise level and section."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpgen.training.objective import SectionLoss
+
+SIGMA_EDGES = (0.2, 0.4, 0.6, 0.8)
+
+
+def section_metrics(sections: Sequence[SectionLoss]) -> dict[str, Float[Tensor, ""]]:
+    """Means over the update: `loss`, and loss and carried error (RMS of carried minus true) by sigma and by section."""
+    metrics = {"loss": torch.stack([s.per_video for s in sections]).mean()}
+    metrics |= {f"loss_section/{s.number:02d}": s.per_video.mean() for s in sections}
+    sigma = torch.cat([s.sigma for s in sections])
+    metrics |= _by_sigma("loss_sigma", sigma, torch.cat([s.per_video for s in sections]))
+
+    carried = [s for s in sections if s.carried_error is not None]
+    if carried:
+        metrics |= {f"carried_section/{s.number:02d}": s.carried_error.mean() for s in carried}
+        sigma = torch.cat([s.sigma for s in carried])
+        metrics |= _by_sigma("carried_sigma", sigma, torch.cat([s.carried_error for s in carried]))
+    return metrics
+
+
+def _by_sigma(name: str, sigma: Float[Tensor, " n"], value: Float[Tensor, " n"]) -> dict[str, Float[Tensor, ""]]:
+    bucket = torch.bucketize(sigma, torch.tensor(SIGMA_EDGES, device=sigma.device))
+    edges = ("0.0", *map(str, SIGMA_EDGES), "1.0")
+    return {
+        f"{name}/{edges[i]}-{edges[i + 1]}": value[bucket == i].mean()
+        for i in range(len(SIGMA_EDGES) + 1)
+        if bool((bucket == i).any())
+    }

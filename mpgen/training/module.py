@@ -1,0 +1,161 @@
+"""The LightningModule: one batch of videos, their sections in order, one update (paper §4.2.3 and §6.4)."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mpgen.checkpoints import load_weights, model_card
+from mpgen.data.dataset import VideoBatch
+from mpgen.denoiser import Denoiser, DenoiserConfig
+from mpgen.errors import UserError
+from mpgen.flow import SigmaDraw
+from mpgen.training.forcing import Forcing
+from mpgen.training.logs import section_metrics
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import SectionLoss, section_losses
+from mpgen.training.parameters import Trainable, select_trainable
+
+
+class LongVideoModule(pl.LightningModule):
+    """Trains a denoiser on ordered sections, each told of its past by a forcing.
+
+    Args:
+        denoiser: sizes and wiring of the network.
+        forcing: what a section is told of the section before it: DirectForcing, StudentForcing or TeacherForcing.
+        sigma: how noise levels are drawn.
+        optimizer: made from the named parameters that train.
+        lr_scheduler: stepped once an update.
+        train: shell patterns of the parameters that train, such as ["*"] or ["norm_out.*", "proj_out.*"].
+        clip_norm: the gradient's norm is cut to this.
+        guidance_scale: the distilled guidance that the backbone is told; the value that generation will use.
+        memory_windows: past windows through which the long-term memory gets gradients.
+        init_from: weights to begin from: a checkpoint of ours or a released folder. `--ckpt_path` is for resuming only.
+        seed: of the weights' initial values, the noise and the noise levels.
+    """
+
+    def __init__(
+        self,
+        denoiser: DenoiserConfig,
+        forcing: Forcing,
+        sigma: SigmaDraw,
+        optimizer: Callable[[Iterable], Optimizer],
+        lr_scheduler: Callable[[Optimizer], LRScheduler],
+        train: Sequence[str] = ("*",),
+        clip_norm: float = 1.0,
+        guidance_scale: float = 10.0,
+        memory_windows: int = 2,
+        init_from: Path | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.denoiser_config = denoiser
+        self.forcing = forcing
+        self.sigma = sigma
+        self.make_optimizer = optimizer
+        self.make_lr_scheduler = lr_scheduler
+        self.train_patterns = tuple(train)
+        self.clip_norm = clip_norm
+        self.guidance_scale = guidance_scale
+        self.memory_windows = memory_windows
+        self.init_from = init_from
+        self.seed = seed
+        self.denoiser: Denoiser | None = None
+        self.trainable: Trainable | None = None
+
+    def configure_model(self) -> None:
+        """Builds the network once, with the same initial values on every rank."""
+        if self.denoiser is not None:
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.denoiser = Denoiser(self.denoiser_config)
+        if self.init_from is not None:
+            load_weights(self.denoiser, self.init_from)
+        self.trainable = select_trainable(self.denoiser, self.train_patterns)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.make_optimizer([(n, p) for n, p in self.denoiser.named_parameters() if p.requires_grad])
+        return {"optimizer": optimizer, "lr_scheduler": self.make_lr_scheduler(optimizer)}
+
+    def training_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """Backward after every section, one clipped update after the last."""
+        optimizer = self.optimizers()
+        sections = []
+        for section in self.sections(batch, KeyedNoise(self.seed, self.global_step)):
+            self.manual_backward(section.loss / batch.num_sections)
+            sections.append(section)
+        gradient_norm = torch.nn.utils.clip_grad_norm_(
+            [p for p in self.denoiser.parameters() if p.requires_grad], self.clip_norm
+        )
+        learning_rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        optimizer.zero_grad()
+        self.lr_schedulers().step()
+
+        metrics = section_metrics(sections)
+        self.log("loss", metrics.pop("loss"), prog_bar=True)
+        self.log("gradient_norm", gradient_norm)
+        self.log("learning_rate", learning_rate)
+        self.log("curriculum/sections", float(batch.num_sections))
+        self.log_dict(metrics)
+
+    def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """The same objective with noise that never changes, so that two validations compare."""
+        sections = list(self.sections(batch, KeyedNoise(self.seed, "validation")))
+        metrics = {f"val_{name}": value for name, value in section_metrics(sections).items()}
+        self.log("val_loss", metrics.pop("val_loss"), prog_bar=True, batch_size=len(batch.uids), sync_dist=True)
+        self.log_dict(metrics, batch_size=len(batch.uids), sync_dist=True)
+
+    def sections(self, batch: VideoBatch, noise: KeyedNoise) -> Iterator[SectionLoss]:
+        """The objective, on this batch."""
+        return section_losses(
+            self.denoiser,
+            batch.start,
+            batch.latents,
+            batch.guidance,
+            batch.uids,
+            forcing=self.forcing,
+            sigma_draw=self.sigma,
+            noise=noise,
+            guidance_scale=self.guidance_scale,
+            memory_windows=self.memory_windows,
+            head_only=self.trainable.head_only,
+        )
+
+    def on_fit_start(self) -> None:
+        self._check_encoders()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        data = self.trainer.datamodule
+        size = data.settings
+        checkpoint["mpgen"] = model_card(
+            self.denoiser_config, data.encoders, self.guidance_scale, size.height_px, size.width_px, size.fps
+        )
+
+    def _check_encoders(self) -> None:
+        """The network's inputs must be as wide as the encoders' outputs, and its patches must tile the pictures."""
+        data, dit = self.trainer.datamodule, self.denoiser_config.dit
+        encoders, size = data.encoders, data.settings
+        side_px = encoders.vae.spatial_stride * dit.patch_size
+        if size.height_px % side_px or size.width_px % side_px:
+            raise UserError(
+                f"data.height_px and width_px are {size.height_px}x{size.width_px}: wanted multiples of {side_px}, "
+                f"{dit.patch_size} latents (model.denoiser.dit.patch_size) of {encoders.vae.spatial_stride} pixels"
+            )
+        for what, wanted, given in (
+            ("dit.in_channels", encoders.vae.latent_channels, dit.in_channels),
+            ("dit.text_embed_dim", encoders.text.token_width, dit.text_embed_dim),
+            ("dit.pooled_projection_dim", encoders.text.pooled_width, dit.pooled_projection_dim),
+            ("dit.image_proj_dim", encoders.image.width, dit.image_proj_dim),
+        ):
+            if wanted != given:
+                raise UserError(
+                    f"model.denoiser.{what} is {given}, but {type(encoders).__name__} gives {wanted}: "
+                    "change either data.encoders or the model config"
+                )

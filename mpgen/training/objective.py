@@ -1,0 +1,101 @@
+"""The training objective, section by section (paper §4.2): plain PyTorch, one loss at a time.
+
+A generator, so that the caller can run the backward pass of a section before the next one begins, and only one
+section's graph is alive. Sections come in the order of time; what each is told of the past is the forcing's choice.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mpgen.denoiser import Denoiser
+from mpgen.dit.model import Context
+from mpgen.flow import SigmaDraw, add_noise, velocity_target
+from mpgen.tensors import Guidance, Latents, Still
+from mpgen.training.forcing import Forcing, SectionPass
+from mpgen.training.noise import KeyedNoise
+
+
+@dataclass(frozen=True)
+class SectionLoss:
+    """The loss of one section, and what is worth logging of it.
+
+    Args:
+        number: which section, from 0.
+        loss: mean squared error of the velocity, with its graph.
+        per_video: the same for each video, without.
+        sigma: each video's noise level.
+        carried_error: root mean square of carried minus true latents of each video; None after the last section, which
+            nothing follows.
+    """
+
+    number: int
+    loss: Float[Tensor, ""]
+    per_video: Float[Tensor, " b"]
+    sigma: Float[Tensor, " b"]
+    carried_error: Float[Tensor, " b"] | None
+
+
+def section_losses(
+    denoiser: Denoiser,
+    start: Still,
+    latents: Latents,
+    guidance: Guidance,
+    uids: Sequence[str],
+    *,
+    forcing: Forcing,
+    sigma_draw: SigmaDraw,
+    noise: KeyedNoise,
+    guidance_scale: float,
+    memory_windows: int,
+    head_only: bool = False,
+) -> Iterator[SectionLoss]:
+    """One loss a section, oldest first; run its backward pass before asking for the next.
+
+    Args:
+        denoiser: the network.
+        start: the start image's latents, encoded alone.
+        latents: the latent frames after it, a whole number of sections.
+        guidance: text and image features.
+        uids: the videos' names, for the noise.
+        forcing: what is carried from section to section.
+        sigma_draw: how noise levels are drawn.
+        noise: this update's random numbers.
+        guidance_scale: the distilled guidance the backbone is told; the value of inference (our choice).
+        memory_windows: past windows through which the memory gets gradients.
+        head_only: only the last norm and the output layer train, so everything before them runs without a graph.
+    """
+    history, memory = denoiser.begin(start, guidance, keep=0 if head_only else memory_windows)
+    sections = latents.split(denoiser.layout.section, 2)
+    for number, clean in enumerate(sections):
+        draw = noise.draw(uids, number, clean)
+        sigma = sigma_draw(draw.uniform)
+        noisy = add_noise(clean, draw.noise, sigma)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
+            context = denoiser.pack(history, memory)
+            tokens, conditioning = denoiser.trunk(noisy, sigma, context, guidance, guidance_scale)
+        velocity = denoiser.head(tokens, conditioning, denoiser.grid(noisy)).float()
+        per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))
+
+        carried_error = None
+        if number + 1 < len(sections):
+            velocity_fn = partial(_velocity, denoiser, context, guidance, guidance_scale)
+            carried = _carry(forcing, SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn))
+            carried_error = (carried - clean).square().mean((1, 2, 3, 4)).sqrt()
+            history, memory = denoiser.remember(history, memory, carried)
+        yield SectionLoss(number, per_video.mean(), per_video.detach(), sigma, carried_error)
+
+
+@torch.no_grad()
+def _carry(forcing: Forcing, section: SectionPass) -> Latents:
+    return forcing.carry(section)
+
+
+def _velocity(
+    denoiser: Denoiser, context: Context, guidance: Guidance, guidance_scale: float, x: Latents, sigma: float
+) -> Latents:
+    return denoiser(x, x.new_full((len(x),), sigma), context, guidance, guidance_scale).float()

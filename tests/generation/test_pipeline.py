@@ -1,0 +1,98 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mpgen.data.video import read_metadata, read_video
+from mpgen.generation.pipeline import Job, generate_video, to_clip, to_frames
+from mpgen.generation.rollout import Sampling, rollout
+from mpgen.sampling import euler, unipc
+
+SAMPLING = Sampling(euler, 2, 1.5, 2.0, 9)
+
+
+@pytest.fixture
+def make_job(scene_frames, tmp_path):
+    def make(num_sections: int = 3, known_sections: int = 0, name: str = "out.mp4") -> Job:
+        known = scene_frames[1 : 1 + 8 * known_sections] if known_sections else None
+        return Job('a "red" disc, é', scene_frames[0], known, num_sections, tmp_path / "new" / name)
+
+    return make
+
+
+def test_frames_survive_as_a_clip():
+    frames = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
+    clip = to_clip(frames)
+    assert clip.shape == (1, 3, 5, 4, 6)
+    assert -1 <= float(clip.min()) < float(clip.max()) <= 1
+    assert np.array_equal(to_frames(clip), frames)
+
+
+def test_a_video_holds_the_start_frame_and_every_frame_of_its_sections(model, make_job, scene_frames):
+    job = make_job()
+    made = generate_video(model, job, SAMPLING, progress=False)
+    video = read_video(made.output)
+    assert (made.frames, len(video), made.interrupted) == (25, 25, False)
+    assert len(made.seconds_per_section) == 3
+    assert np.abs(video[0].astype(int) - scene_frames[0]).mean() < 6
+    start_clip = to_clip(job.start[None])
+    start = model.encoders.vae.encode(start_clip)
+    sections = rollout(model.denoiser, start, model.encoders.guidance([job.prompt], start_clip[:, :, 0]), 3, SAMPLING)
+    wanted = to_frames(model.encoders.vae.decode(torch.cat(list(sections), 2), starts_with_still=False))
+    assert np.abs(video[1:].astype(int) - wanted).mean() < 6
+
+
+def test_known_frames_come_first_as_they_were_given(model, make_job, scene_frames):
+    made = generate_video(model, make_job(num_sections=1, known_sections=2), SAMPLING, progress=False)
+    video = read_video(made.output)
+    assert (made.frames, len(video)) == (25, 25)
+    assert np.abs(video[:17].astype(int) - scene_frames[:17]).mean() < 6
+    record = json.loads(made.output.with_suffix(".json").read_text())
+    assert (record["context_frames"], record["num_sections"]) == (17, 1)
+
+
+def test_the_video_says_how_it_was_made(model, make_job):
+    job = make_job(num_sections=2)
+    made = generate_video(model, job, replace(SAMPLING, sampler=unipc), progress=False)
+    inside = read_metadata(made.output)
+    assert inside["title"] == job.prompt
+    card = json.loads(inside["comment"])
+    beside = json.loads(made.output.with_suffix(".json").read_text())
+    assert card.items() <= beside.items()
+    assert (card["prompt"], card["seed"], card["fps"], card["section_frames"]) == (job.prompt, 9, 24.0, 8)
+    assert card["sampling"] == {"sampler": "unipc", "steps": 2, "shift": 1.5, "guidance_scale": 2.0, "seed": 9}
+    assert card["checkpoint"] == {"path": str(model.path), "updates": 2}
+    assert (beside["frames"], beside["interrupted"], len(beside["seconds_per_section"])) == (17, False, 2)
+    assert [path.name for path in sorted(made.output.parent.iterdir())] == ["out.json", "out.mp4"]
+
+
+def test_an_interrupted_video_can_be_played_to_where_it_came(model, make_job):
+    sections = []
+
+    def impatient(velocity_fn, x, sigmas):
+        if len(sections) == 2:
+            raise KeyboardInterrupt
+        sections.append(euler(velocity_fn, x, sigmas))
+        return sections[-1]
+
+    made = generate_video(model, make_job(num_sections=9), replace(SAMPLING, sampler=impatient), progress=False)
+    assert made.interrupted
+    assert made.frames == len(read_video(made.output)) == 17
+    record = json.loads(made.output.with_suffix(".json").read_text())
+    assert (record["interrupted"], record["frames"], record["num_sections"]) == (True, 17, 9)
+
+
+def test_progress_goes_to_the_terminal_only_when_asked_for(model, make_job, capsys):
+    generate_video(model, make_job(num_sections=1), SAMPLING, progress=False)
+    assert capsys.readouterr() == ("", "")
+    generate_video(model, make_job(num_sections=1, name="b.mp4"), SAMPLING)
+    assert "b.mp4" in capsys.readouterr().err
+
+
+def test_the_same_job_gives_the_same_file(model, make_job):
+    files = [
+        generate_video(model, make_job(1, name=name), SAMPLING, progress=False).output for name in ("a.mp4", "b.mp4")
+    ]
+    assert np.array_equal(*(read_video(file) for file in files))

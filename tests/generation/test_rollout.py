@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from mpgen.generation.rollout import Sampling, rollout
+from mpgen.memorypack.framepack import History
+from mpgen.sampling import SAMPLERS, euler
+
+
+def sampling(sampler="euler", seed=3, steps=2, scale=4.0) -> Sampling:
+    return Sampling(SAMPLERS[sampler], steps, 1.0, scale, seed)
+
+
+@pytest.fixture
+def make(make_denoiser, latents, make_guidance):
+    """So many sections of two videos."""
+
+    def run(num_sections, known=(), **options):
+        return list(
+            rollout(make_denoiser(), latents(2, 1), make_guidance(4, 2), num_sections, sampling(**options), known)
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+def test_going_on_from_known_sections_is_having_made_them(make, known):
+    whole = make(4)
+    rest = make(4 - known, known=whole[:known])
+    assert len(whole) == 4
+    assert len(rest) == 4 - known
+    for a, b in zip(whole[known:], rest, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_more_sections_do_not_change_the_first_ones(make):
+    for a, b in zip(make(2), make(3), strict=False):
+        assert torch.equal(a, b)
+
+
+def test_every_section_video_and_seed_begins_from_other_noise(make):
+    first, second = make(2)
+    other = make(1, seed=4)[0]
+    assert (first - second).abs().mean() > 0.5
+    assert (first[0] - first[1]).abs().mean() > 0.5
+    assert (first - other).abs().mean() > 0.5
+
+
+def test_the_same_seed_gives_the_same_video_whatever_the_global_generator_says(make):
+    first = make(2)
+    torch.manual_seed(5)
+    assert all(torch.equal(a, b) for a, b in zip(first, make(2), strict=True))
+
+
+@pytest.mark.parametrize("seed", [-7, 2**63, 10**30])
+def test_any_integer_is_a_seed(make, seed):
+    assert bool(make(1, seed=seed)[0].isfinite().all())
+
+
+def test_a_section_costs_as_many_forwards_as_steps(make_denoiser, latents, make_guidance, count_calls):
+    denoiser = make_denoiser()
+    calls = count_calls(denoiser, "trunk")
+    for sampler in ("euler", "unipc"):
+        calls.clear()
+        list(rollout(denoiser, latents(1, 1), make_guidance(4), 2, sampling(sampler, steps=5)))
+        assert len(calls) == 2 * 5
+
+
+def test_a_section_is_the_sampler_on_what_came_before(make_denoiser, latents, make_guidance):
+    denoiser, guidance, start = make_denoiser(), make_guidance(4), latents(1, 1)
+    first, second = rollout(denoiser, start, guidance, 2, sampling(steps=1))
+    history, memory = denoiser.begin(start, guidance)
+    context = denoiser.pack(*denoiser.remember(history, memory, first))
+    with torch.no_grad():
+        velocity = denoiser(noise_of(second.shape), torch.ones(1), context, guidance, 4.0)
+    torch.testing.assert_close(second, noise_of(second.shape) - velocity)
+
+
+def noise_of(shape) -> torch.Tensor:
+    """The noise of the second section, seen through a network that says zero."""
+    from mpgen.generation.rollout import _noise
+
+    return _noise(tuple(shape), 3, 1)
+
+
+def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents, make_guidance, monkeypatch):
+    denoiser = make_denoiser()
+    sizes, pack = [], denoiser.pack
+
+    def watched(history: History, memory):
+        context = pack(history, memory)
+        psi = memory.base
+        kept = (history.recent.untyped_storage().nbytes(), psi.tokens.untyped_storage().nbytes(), len(memory.windows))
+        sizes.append((*kept, context.tokens.shape))
+        return context
+
+    monkeypatch.setattr(denoiser, "pack", watched)
+    list(rollout(denoiser, latents(1, 1), make_guidance(4), 8, sampling(steps=1)))
+    assert len(sizes) == 8
+    assert len(set(sizes[1:])) == 1
+
+
+def test_nothing_made_has_a_graph(make_denoiser, latents, make_guidance):
+    made = rollout(make_denoiser(), latents(1, 1), make_guidance(4), 2, Sampling(euler, 1, 1.0, 4.0, 0))
+    for section in made:
+        assert torch.is_grad_enabled()  # the caller's own gradients are its own affair
+        assert not section.requires_grad

@@ -1,0 +1,42 @@
+"""The objective on a small network with few options to give."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mpgen.flow import LogitNormal
+from mpgen.training.forcing import DirectForcing
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import SectionLoss, section_losses
+
+SECTIONS = 3
+
+
+@pytest.fixture
+def losses(latents, make_guidance) -> Callable[..., list[SectionLoss]]:
+    """All sections of two videos, with a backward pass after each where `backward` asks for it."""
+
+    def run(denoiser, forcing=DirectForcing(), backward: bool = False, uids=("a", "b"), sections=SECTIONS, **options):  # noqa: B008
+        given = {"memory_windows": 2, "guidance_scale": 4.0, "sigma_draw": LogitNormal(), "noise": KeyedNoise(0, 5)}
+        start, clean, guidance = latents(2, 1), latents(2, 3 * sections, seed=1), make_guidance(4, 2)
+        found = []
+        for section in section_losses(denoiser, start, clean, guidance, uids, forcing=forcing, **given | options):
+            if backward:
+                section.loss.backward()
+            found.append(section)
+        return found
+
+    return run
+
+
+@pytest.fixture
+def gradients() -> Callable[[torch.nn.Module], dict[str, torch.Tensor]]:
+    """The gradients of a module by name, which are taken away from it."""
+
+    def take(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+        taken = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+        module.zero_grad(set_to_none=True)
+        return taken
+
+    return take

@@ -1,0 +1,176 @@
+"""The module under a real Trainer: one update a batch, exact resuming, mixed precision, strict beginnings."""
+
+from dataclasses import replace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from mpgen.data.plan import Staged
+from mpgen.errors import UserError
+from mpgen.training import module as module_file
+from mpgen.training.forcing import DirectForcing, TeacherForcing
+from mpgen.training.noise import KeyedNoise
+
+
+class Watcher(pl.Callback):
+    """Losses, and what else was logged."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.logged: list[dict[str, float]] = []
+        self.sections: list[int] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        self.losses.append(self.logged[-1]["loss"])
+        self.sections.append(batch.num_sections)
+
+
+def weights(module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.denoiser.state_dict().items()}
+
+
+@pytest.mark.parametrize("forcing", [TeacherForcing(), DirectForcing()])
+def test_a_resumed_run_goes_on_to_the_same_losses_and_weights_bit_for_bit(
+    fit, make_module, make_small_data, tmp_path, forcing
+):
+    straight, first, second = Watcher(), Watcher(), Watcher()
+    whole = make_module(forcing=forcing)
+    fit(whole, make_small_data(), tmp_path / "straight", 6, callbacks=[straight])
+    fit(make_module(forcing=forcing), make_small_data(), tmp_path / "broken", 3, callbacks=[first])
+    torch.manual_seed(99)  # nothing may hang on the global generator
+    resumed = make_module(forcing=forcing)
+    trainer = fit(
+        resumed, make_small_data(), tmp_path / "broken", 6,
+        callbacks=[second], ckpt_path=tmp_path / "broken" / "last.ckpt",
+    )  # fmt: skip
+    assert trainer.global_step == 6
+    assert first.losses + second.losses == straight.losses
+    assert len(set(straight.losses)) == 6
+    assert [*first.sections, *second.sections] == straight.sections
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], tensor), name
+    ends = [torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("straight", "broken")]
+    assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
+    assert ends[0]["callbacks"]["EMA"]["updates"] == ends[1]["callbacks"]["EMA"]["updates"] == 6
+    for name, tensor in ends[0]["callbacks"]["EMA"]["shadow"].items():
+        assert torch.equal(ends[1]["callbacks"]["EMA"]["shadow"][name], tensor), name
+
+
+def test_an_update_is_one_optimizer_step_with_the_gradient_summed_over_sections(
+    fit, make_module, make_small_data, tmp_path
+):
+    watcher = Watcher()
+    trainer = fit(make_module(), make_small_data(), tmp_path, 5, callbacks=[watcher])
+    assert trainer.global_step == 5
+    assert sum(watcher.sections) > 5
+    assert [logged["curriculum/sections"] for logged in watcher.logged] == watcher.sections
+    assert all(logged["gradient_norm"] > 0 for logged in watcher.logged)
+    rates = [logged["learning_rate"] for logged in watcher.logged]
+    assert rates[:3] == pytest.approx([1.5e-3, 3e-3, 3e-3])  # the rate that the update was made with
+
+
+class FirstBatch(pl.Callback):
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 0:
+            self.batch = batch
+
+
+def test_the_gradient_of_an_update_is_that_of_the_mean_over_sections(fit, make_module, make_small_data, tmp_path):
+    watcher, first = Watcher(), FirstBatch()
+    data = make_small_data(curriculum=Staged(((3, 1),)), seed=1)
+    fit(make_module(), data, tmp_path, 1, callbacks=[watcher, first])
+    fresh = make_module()
+    fresh.configure_model()
+    losses = [section.loss for section in fresh.sections(first.batch, KeyedNoise(0, 0))]
+    mean = torch.stack(losses).mean()
+    mean.backward()
+    assert len(losses) > 1
+    norm = torch.cat([p.grad.flatten() for p in fresh.denoiser.parameters() if p.grad is not None]).norm()
+    assert watcher.logged[0]["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert watcher.losses[0] == pytest.approx(mean.item(), rel=1e-5)
+
+
+def test_noise_is_keyed_by_the_update_across_epochs(fit, make_module, make_small_data, tmp_path, monkeypatch):
+    keys = []
+    monkeypatch.setattr(module_file, "KeyedNoise", lambda *key: keys.append(key) or KeyedNoise(*key))
+    trainer = fit(make_module(seed=4), make_small_data(), tmp_path, 5)
+    assert trainer.current_epoch > 0
+    assert keys == [(4, update) for update in range(5)]
+
+
+def test_weights_begin_alike_whatever_the_global_generator_says(make_module):
+    modules = []
+    for state in (0, 1):
+        torch.manual_seed(state)
+        modules.append(make_module(seed=7))
+        modules[-1].configure_model()
+    other = make_module(seed=8)
+    other.configure_model()
+    assert all(torch.equal(a, b) for a, b in zip(*(weights(m).values() for m in modules), strict=True))
+    name = "x_embedder.proj.weight"
+    assert not torch.equal(weights(other)[name], weights(modules[0])[name])
+
+
+def test_the_head_trains_without_touching_the_trunk(fit, make_module, make_small_data, tmp_path):
+    module = make_module(train=["norm_out.*", "proj_out.*"])
+    module.configure_model()
+    before = weights(module)
+    fit(module, make_small_data(), tmp_path, 2)
+    changed = {name for name, tensor in weights(module).items() if not torch.equal(tensor, before[name])}
+    assert changed  # at least proj_out: a new one is zero, so the norm before it gets no gradient in the first update
+    assert all(name.startswith(("norm_out.", "proj_out.")) for name in changed)
+
+
+def test_bf16_mixed_precision_trains(fit, make_module, make_small_data, tmp_path):
+    watcher, module = Watcher(), make_module()
+    fit(module, make_small_data(), tmp_path, 2, callbacks=[watcher], precision="bf16-mixed")
+    assert all(torch.isfinite(torch.tensor(watcher.losses)))
+    assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in module.denoiser.parameters())
+
+
+def test_two_validations_of_the_same_weights_give_the_same_loss(fit, make_module, make_small_data, tmp_path):
+    module, data = make_module(), make_small_data()
+    trainer = fit(module, data, tmp_path, 2, limit_val_batches=2, val_check_interval=1)
+    found = [float(trainer.callback_metrics["val_loss"])]
+    for state in (0, 1):
+        torch.manual_seed(state)
+        with torch.no_grad():
+            sections = [
+                loss for batch in data.val_dataloader() for loss in module.sections(batch, KeyedNoise(0, "validation"))
+            ]
+        found.append(float(torch.cat([section.per_video for section in sections]).mean()))
+    assert found[1] == found[2] > 0
+    assert len(sections) == 1 + 3
+    assert {"val_loss_section/00", "val_loss_section/02"} <= trainer.callback_metrics.keys()
+
+
+def test_weights_to_begin_from_are_those_of_the_checkpoint(make_module, trained):
+    module = make_module(init_from=trained)
+    module.configure_model()
+    state = torch.load(trained, weights_only=True)["state_dict"]
+    for name, tensor in weights(module).items():
+        assert torch.equal(tensor, state[f"denoiser.{name}"]), name
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [("in_channels", 4), ("text_embed_dim", 63), ("pooled_projection_dim", 3), ("image_proj_dim", 50)],
+)
+def test_a_network_that_does_not_fit_the_encoders_is_an_error_that_names_the_field(
+    fit, make_module, make_small_data, tmp_path, field, wrong
+):
+    config = make_module().denoiser_config
+    module = make_module(denoiser=replace(config, dit=replace(config.dit, **{field: wrong})))
+    with pytest.raises(UserError, match=rf"dit\.{field} is {wrong}"):
+        fit(module, make_small_data(), tmp_path, 1)
+
+
+def test_pictures_that_patches_do_not_tile_are_an_error_that_names_the_size(
+    fit, make_module, make_small_data, tmp_path
+):
+    config = make_module().denoiser_config
+    module = make_module(denoiser=replace(config, dit=replace(config.dit, patch_size=3)))
+    with pytest.raises(UserError, match=r"32x32.*multiples of 24"):
+        fit(module, make_small_data(), tmp_path, 1)
