@@ -57,6 +57,10 @@ class VideoDataModule(LightningDataModule):
         world: WorldSettings | None = None,
     ) -> None:
         super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise UserError(
+                f"data.batch_size {batch_size}, num_workers {num_workers}: wanted at least 1 video and 0 workers"
+            )
         self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
         self.settings = CacheSettings(height_px, width_px, float(fps), max_sections, section_latent_frames)
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum

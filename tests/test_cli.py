@@ -1,0 +1,115 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mpgen import cli
+
+HEAVY = ("torch", "lightning", "numpy", "jsonargparse")
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+    """Exit status, output and errors of `mpgen ARGV`."""
+    monkeypatch.setattr(sys, "argv", ["mpgen", *argv])
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        status = end.code or 0
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The errors of a call that must end with status 2, two lines at most and nothing else."""
+    status, out, err = run(monkeypatch, capsys, *argv)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("mpgen: error: ")
+    assert 1 <= err.count("\n") <= 2, err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], [], ["--version"]])
+def test_help_imports_nothing_heavy(argv):
+    script = f"import sys; from mpgen.cli import main; main(); print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script, *argv], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stderr == ""
+
+
+def test_python_m_mpgen_is_the_same_command():
+    done = subprocess.run([sys.executable, "-m", "mpgen", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("mpgen ")
+
+
+def test_help_names_every_command(monkeypatch, capsys):
+    status, out, _ = run(monkeypatch, capsys, "--help")
+    assert status == 0
+    assert all(f"\n  {name} " in out for name in cli.COMMANDS)
+
+
+def test_version_is_that_of_the_package(monkeypatch, capsys):
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert run(monkeypatch, capsys, "--version")[1] == f"mpgen {project['version']}\n"
+
+
+def test_a_misspelt_command_is_told_the_nearest(monkeypatch, capsys):
+    assert "did you mean 'generate'?" in fails(monkeypatch, capsys, "gnerate")
+
+
+def test_an_unknown_command_is_told_all(monkeypatch, capsys):
+    err = fails(monkeypatch, capsys, "xyzzy")
+    assert all(name in err for name in cli.COMMANDS)
+
+
+def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupt)
+    assert run(monkeypatch, capsys, "world") == (130, "", "mpgen: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["world", "--outptu", "w"], ["--outptu", "'output'"]),
+        (["world"], ["--output is missing", "a path"]),
+        (["world", "--output"], ["--output", "value"]),
+        (["world", "--output", "w", "--fps", "fast"], ["--fps", "'fast'", "a whole number"]),
+        (["world", "--output", "w", "--families", "3"], ["--families", "a number"]),
+        (["world", "--output", "w", "--size_px", "33"], ["size_px 33", "multiple of 16"]),
+        (["world", "--config", "nope.yaml"], ["nope.yaml does not exist"]),
+        (["evaluate", "w"], ["--world is missing", "videos", "output"]),
+        (["evaluate", "--world", "w", "--videos", "v", "--output", "o", "stray"], ["stray"]),
+        (["evaluate", "--world", "w", "--videos", "v", "--output", "o"], ["w: has no folder `truth`"]),
+        (["generate", "--ckpt", "c"], ["--ckpt ", "'ckpt_path'"]),
+        (["generate", "--ckpt_path", "c", "--output", "o.mp4", "--scene", "bounc"], ["'bounc'", "bounce", "occlude"]),
+        (["generate", "--ckpt_path", "c", "--output", "o.mp4", "--prompt", "3", "--seconds", "x"], ["--seconds: 'x'"]),
+        (["generate", "--ckpt_path", "c", "--output", "o.mp4", "--scene", "bounce"], ["c does not exist"]),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_was_wanted(monkeypatch, capsys, tmp_path, argv, wanted):
+    monkeypatch.chdir(tmp_path)
+    err = fails(monkeypatch, capsys, *argv)
+    assert all(word in err for word in wanted), err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_may_come_from_a_config(monkeypatch, capsys, tmp_path):
+    config = tmp_path / "world.yaml"
+    config.write_text(f"output: {tmp_path}/w\nsize_pixels: 32\n")
+    err = fails(monkeypatch, capsys, "world", "--config", str(config))
+    assert err.splitlines() == [f"mpgen: error: {config}: size_pixels is not an option", "did you mean 'size_px'?"]
+
+
+def test_the_help_of_a_command_shows_its_signature(monkeypatch, capsys):
+    status, out, _ = run(monkeypatch, capsys, "world", "--help")
+    assert status == 0
+    assert "Render a world" in out
+    assert "--train_videos" in out
+    assert "Args:" not in out

@@ -1,0 +1,84 @@
+import argparse
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mpgen.cli import COMMANDS
+from mpgen.denoiser import Denoiser
+from mpgen.training import cli
+from mpgen.training.parameters import select_trainable
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+# The released transformer with FramePack's additions has 12.8 billion parameters.
+BACKBONE = 12_000_000_000
+
+
+def command(config: Path) -> list[str]:
+    """The command in the header of a config, which says with what it is laid together."""
+    found = re.search(r"^#\s+mpgen (.+)$", config.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None, f"{config} does not open with its command"
+    return shlex.split(found[1])
+
+
+TRAINING = [config for config in CONFIGS if command(config)[0] == "fit"]
+
+
+def parsed(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> cli.MpgenCLI:
+    """The CLI with all its classes made, except that files need not be there and nothing is run."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["mpgen", *argv, "--trainer.accelerator=cpu"])
+    monkeypatch.setattr(cli.MpgenCLI, "_check_files", lambda self: None)
+    monkeypatch.setattr(cli.MpgenCLI, "_run_subcommand", lambda self, subcommand: None)
+    return cli.make_cli()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_opens_with_a_command_that_uses_it(config):
+    name, *options = command(config)
+    assert name in COMMANDS
+    assert config.relative_to(ROOT).as_posix() in options
+
+
+@pytest.mark.parametrize("config", TRAINING, ids=lambda path: path.stem)
+def test_every_training_config_makes_its_classes(monkeypatch, config):
+    made = parsed(monkeypatch, command(config))
+    assert made.datamodule.settings.section_latent_frames == made.model.denoiser_config.layout.section
+
+
+@pytest.mark.parametrize("config", TRAINING, ids=lambda path: path.stem)
+def test_every_model_config_builds_on_the_meta_device(monkeypatch, config):
+    model = parsed(monkeypatch, command(config)).model
+    with torch.device("meta"):
+        denoiser = Denoiser(model.denoiser_config)
+    count = sum(parameter.numel() for parameter in denoiser.parameters())
+    assert 0 < select_trainable(denoiser, model.train_patterns).count <= count
+    if config.stem in ("stage1_memorypack", "df_stage2"):
+        assert count > BACKBONE
+
+
+@pytest.mark.parametrize("name", ["quickstart", "stage1_memorypack", "df_stage2"])
+def test_a_main_config_resumes_in_a_folder_of_its_own(name):
+    tree = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert (tree["run"], tree["ckpt_path"]) == (f"runs/{name}", "last")
+
+
+def test_stage_2_trains_the_head_alone(monkeypatch):
+    model = parsed(monkeypatch, ["fit", "--config", "configs/df_stage2.yaml"]).model
+    with torch.device("meta"):
+        assert select_trainable(Denoiser(model.denoiser_config), model.train_patterns).head_only
+
+
+def test_a_config_with_a_wrong_key_does_not_pass(monkeypatch, tmp_path):
+    tree = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8"))
+    tree["model"]["clip_nrom"] = 1.0
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    with pytest.raises(ValueError, match="clip_nrom") as caught:
+        parsed(monkeypatch, ["fit", "--config", str(wrong)])
+    assert isinstance(caught.value.__cause__, argparse.ArgumentError)

@@ -1,0 +1,275 @@
+"""What `mpgen fit` says to wrong configs and options: two lines at most, with the full key and the nearest choice."""
+
+import copy
+import io
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mpgen import cli
+from mpgen.training.cli import MpgenCLI
+
+QUICKSTART = yaml.safe_load((Path(__file__).parents[1] / "configs/quickstart.yaml").read_text(encoding="utf-8"))
+CALLBACKS = [{"class_path": "EMA"}, {"class_path": "SampleVideos", "init_args": {"steps": 3}}]
+ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run(*argv: str) -> Ended:
+    """`mpgen ARGV`."""
+    out, err, before, status = io.StringIO(), io.StringIO(), sys.argv, 0
+    sys.argv = ["mpgen", *argv]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+            cli.main()
+    except SystemExit as end:
+        status = end.code or 0
+    finally:
+        sys.argv = before
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def write(path: Path, changes: dict[str, Any]) -> Path:
+    """The quickstart's config with some keys changed."""
+    tree = copy.deepcopy(QUICKSTART)
+    own = {"run": str(path.parent / "run"), "trainer.callbacks": copy.deepcopy(CALLBACKS)}
+    for key, value in (own | changes).items():
+        *above, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        branch = tree
+        for part in above:
+            branch = branch[part]
+        if value is ABSENT:
+            branch.pop(last, None)
+        else:
+            branch[last] = value
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def never_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors must come before anything is done."""
+
+    def refuse(self: MpgenCLI, subcommand: str) -> None:
+        raise AssertionError("the config was accepted")
+
+    monkeypatch.setattr(MpgenCLI, "_run_subcommand", refuse)
+
+
+@pytest.fixture
+def complaint(never_run: None, tmp_path: Path) -> Callable[..., str]:
+    """What `mpgen fit` says to the small config with changes and options: two lines at most."""
+
+    def complain(changes: dict[str, Any], *options: str) -> str:
+        config = write(tmp_path / "small.yaml", changes)
+        ended = run("fit", "--config", str(config), *options)
+        assert ended.status == 2
+        assert ended.out == ""
+        assert ended.err.startswith("mpgen: error: ")
+        assert 1 <= ended.err.count("\n") <= 2, ended.err
+        assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+        return ended.err.removeprefix("mpgen: error: ").replace(f"{config}: ", "FILE: ").rstrip("\n")
+
+    return complain
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("modle", "model"),
+        ("trainer.max_stepss", "max_steps"),
+        ("model.clip_nrom", "clip_norm"),
+        ("model.denoiser.dit.nun_layers", "num_layers"),
+        ("model.denoiser.semantic.num_head", "num_heads"),
+        ("model.optimizer.init_args.lrr", "lr"),
+        ("model.lr_scheduler.init_args.warmup", "warmup_updates"),
+        ("data.world.size", "size_px"),
+        ("data.curriculum.init_args.stagez", "stages"),
+    ],
+)
+def test_a_wrong_key_is_named_in_full_with_the_nearest(complaint, key, near):
+    assert complaint({key: 1}) == f"FILE: {key} is not an option\ndid you mean {near!r}?"
+
+
+def test_a_wrong_key_of_a_callback_says_which_callback(complaint):
+    said = complaint({"trainer.callbacks.1.init_args.step": 3})
+    assert said == "FILE: trainer.callbacks[1].init_args.step is not an option\ndid you mean 'steps'?"
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "near"),
+    [
+        ("model.forcing", "DirectForcin", "DirectForcing"),
+        ("model.forcing", "mpgen.training.forcing.DirectForcin", "DirectForcing"),
+        ("model.forcing", "mpgen.trainin.forcing.TeacherForcing", "TeacherForcing"),
+        ("model.denoiser.semantic.structure", "mpgen.memorypack.structures.StructurB", "StructureB"),
+        ("model.optimizer.class_path", "torch.optim.RAdan", "RAdam"),
+        ("model.lr_scheduler.class_path", "WarmupCosin", "WarmupCosine"),
+        ("data.encoders", "TinyEncoder", "TinyEncoders"),
+        ("data.curriculum.class_path", "Stages", "Staged"),
+        ("trainer.callbacks.1.class_path", "SampleVideo", "SampleVideos"),
+    ],
+)
+def test_a_wrong_class_is_named_with_the_nearest(complaint, key, name, near):
+    said = complaint({key: name})
+    assert said.startswith(f"FILE: {key.removesuffix('.class_path').replace('.1', '[1]')}: ")
+    assert repr(name) in said
+    assert said.endswith(f"did you mean {near!r}?")
+
+
+def test_a_class_of_another_kind_is_told_the_possible_ones(complaint):
+    said = complaint({"model.forcing": "torch.nn.Linear"})
+    assert said.endswith("wanted one of DirectForcing, StudentForcing, TeacherForcing")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("model.clip_norm", "big", "a number"),
+        ("model.denoiser.dit.num_layers", "two", "a whole number"),
+        ("model.denoiser.dit.rope_axes_dim", [8, 12], "a list of 3"),
+        ("model.denoiser.layout", 3, "keys history_1x"),
+        ("model.train", 3, "a list, each text"),
+        ("model.init_from", 3, "a path or null"),
+        ("data.batch_size", "x", "a whole number"),
+        ("data.seed", None, "a whole number"),
+        ("model.denoiser.dit.image_proj_dim", None, "a whole number"),
+        ("model.denoiser", True, "keys dit"),
+        ("trainer.callbacks", 3, "SampleVideos"),
+        ("trainer.max_epochs", "many", "a whole number or null"),
+        ("trainer.precision", "bf17", "bf16-mixed"),
+        ("trainer.callbacks.1.init_args.sampler", "eular", "one of euler, unipc"),
+        ("run", None, "a path"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_what_was_wanted(complaint, key, value, wanted):
+    place, hint = complaint({key: value}).splitlines()
+    assert place == f"FILE: {key.replace('callbacks.1', 'callbacks[1]')}: {value!r} does not fit"
+    assert hint.startswith("wanted ")
+    assert wanted in hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "reason"),
+    [
+        ({"model.denoiser.layout.history_4x": 6}, "model.denoiser.layout", "history_4x in fours"),
+        ({"model.denoiser.dit.rope_axes_dim": [4, 6, 8]}, "model.denoiser.dit", "add up to attention_head_dim"),
+        ({"data.curriculum.init_args.stages": []}, "data.curriculum", "wanted pairs"),
+        ({"data.world.pixel_frames": [18]}, "data.world", "1 + 4k"),
+    ],
+)
+def test_a_value_that_a_class_refuses_is_placed(complaint, changes, place, reason):
+    said = complaint(changes)
+    assert said.startswith(f"FILE: {place}: ")
+    assert reason in said
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"), [("data.manifest", "a path"), ("model.forcing", "StudentForcing"), ("model.optimizer", "AdamW")]
+)
+def test_a_missing_key_is_named(complaint, key, wanted):
+    place, hint = complaint({key: ABSENT}).splitlines()
+    assert place == f"FILE: {key} is missing"
+    assert wanted in hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model.optimizer.init_args.lr": -1.0}, "Invalid learning rate: -1"),
+        ({"model.train": ["nope.*"]}, "'nope.*' matches no parameter"),
+        ({"trainer.accelerator": "gpuu"}, "gpuu"),
+        ({"trainer.strategy": "fsdpp"}, "fsdpp"),
+        ({"model.init_from": "weights.ckpt"}, "model.init_from: weights.ckpt does not exist"),
+        ({"ckpt_path": "nope.ckpt"}, "ckpt_path: nope.ckpt does not exist"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_rendered(complaint, changes, reason):
+    assert reason in complaint(changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--trainer.max_stepss", "3"], "--trainer.max_stepss is not an option\ndid you mean 'max_steps'?"),
+        (["--model.forcing.sigma_maxx=1"], "--model.forcing.sigma_maxx is not an option\ndid you mean 'sigma_max'?"),
+        (["--model.clip_norm", "big"], "--model.clip_norm: 'big' does not fit\nwanted a number"),
+        (["--ckpt", "last"], "--ckpt is not an option\ndid you mean 'ckpt_path'?"),
+        (["--model.forcing", "Direct"], "--model.forcing: there is no Forcing 'Direct'\n"),
+        (["--data.section_latent_frames=3"], "--data.section_latent_frames cannot be given\n"),
+        (["--trainer.default_root_dir", "x"], "--trainer.default_root_dir cannot be given\nit follows from run"),
+        (["--trainer.max_steps"], "--trainer.max_steps: wanted a value after it"),
+        (["stray"], "unrecognized arguments: stray"),
+    ],
+)
+def test_a_wrong_option_is_named_as_it_was_typed(complaint, options, said):
+    assert complaint({}, *options).startswith(said)
+
+
+def test_a_later_config_is_blamed_for_its_own_keys(complaint, tmp_path_factory):
+    overlay = tmp_path_factory.mktemp("overlay") / "over.yaml"
+    overlay.write_text("model: {forcing: {init_args: {sigma_maxx: 0.5}}}")
+    said = complaint({}, "--config", str(overlay))
+    assert said == f"{overlay}: model.forcing.init_args.sigma_maxx is not an option\ndid you mean 'sigma_max'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1,\nb: 2\n  c", "line 4, column 1: not YAML"),
+        ("", "holds no keys"),
+        ("- a\n- b", "holds no keys"),
+        ("a: \x00", "cannot be read as YAML"),
+    ],
+)
+def test_what_is_not_yaml_is_placed(never_run, tmp_path, text, said):
+    config = tmp_path / "broken.yaml"
+    config.write_text(text)
+    ended = run("fit", "--config", str(config))
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith(f"mpgen: error: {config}")
+    assert said in ended.err
+
+
+def test_a_missing_config_is_told_the_nearest_file(never_run, tmp_path):
+    near = write(tmp_path / "quickstart.yaml", {})
+    ended = run("fit", "--config", str(tmp_path / "quikstart.yaml"))
+    assert ended.status == 2
+    assert ended.err.splitlines()[1] == f"did you mean {near}?"
+
+
+def test_no_config_at_all_says_what_is_missing(never_run):
+    ended = run("fit")
+    assert ended.status == 2
+    assert "forcing is missing" in ended.err
+
+
+@pytest.mark.parametrize("name", ["TeacherForcing", "mpgen.training.forcing.TeacherForcing"])
+def test_a_class_may_be_given_by_its_short_name(monkeypatch, tmp_path, name):
+    made = []
+    monkeypatch.setattr(MpgenCLI, "_run_subcommand", lambda self, subcommand: made.append(self.model.forcing))
+    config = write(tmp_path / "small.yaml", {"model.forcing": name})
+    assert run("fit", "--config", str(config)) == Ended(0, "", "")
+    assert [type(forcing).__name__ for forcing in made] == ["TeacherForcing"]
+
+
+def test_help_shows_only_commands_that_work(never_run):
+    assert set(MpgenCLI.subcommands()) == {"fit", "validate"}
+    ended = run("fit", "--help")
+    assert ended.status == 0
+    assert "--model.clip_norm" in ended.out

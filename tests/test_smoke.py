@@ -1,0 +1,122 @@
+"""The quickstart, as its user runs it, in small: fit, resume, generate, evaluate, through the `mpgen` command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpgen.data.video import read_metadata, read_video
+
+ROOT = Path(__file__).parent.parent
+SMALL = """
+data:
+  world:
+    train_videos: 8
+    val_videos: 4
+    pixel_frames: [17, 33]
+    length_weights: [1, 1]
+  batch_size: 4
+  curriculum:
+    class_path: mpgen.data.plan.Staged
+    init_args:
+      stages: [[1, 2], [2, 2]]
+trainer:
+  val_check_interval: 2
+  callbacks:
+    - class_path: mpgen.training.callbacks.ema.EMA
+    - class_path: mpgen.training.callbacks.samples.SampleVideos
+      init_args:
+        num_videos: 2
+        steps: 2
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args:
+        every_n_train_steps: 2
+        save_last: true
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("quickstart")
+
+
+def mpgen(folder, *arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "mpgen", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(folder):
+    (folder / "small.yaml").write_text(SMALL)
+    configs = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--config", "small.yaml"]
+    done = mpgen(folder, "fit", *configs)
+    assert done.returncode == 0, done.stderr
+    return folder, configs, done.stdout
+
+
+def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
+    folder, _, said = fitted
+    run = folder / "runs" / "quickstart"
+    assert (folder / "data" / "world" / "manifest.csv").exists()
+    assert (run / "checkpoints" / "last.ckpt").exists()
+    assert (run / "config.yaml").exists()
+    assert list(run.glob("events.out.tfevents.*"))
+    samples = sorted(run.glob("samples/update00000004/*.mp4"))
+    assert len(samples) == 2
+    assert read_video(samples[0]).shape[1:] == (64, 130, 3)  # truth, a margin, ours
+    assert "done: updates 0 to 4" in said
+    for word in ("runs/quickstart/checkpoints/last.ckpt", "samples/update00000004", "tensorboard --logdir", "mpgen gen"):
+        assert word in said
+
+
+def test_the_same_command_again_finds_nothing_left_to_do(fitted):
+    folder, configs, _ = fitted
+    done = mpgen(folder, "fit", *configs)
+    assert done.returncode == 0, done.stderr
+    assert "done: updates 4 to 4" in done.stdout
+
+
+def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(fitted):
+    folder, _, _ = fitted
+    checkpoint = "runs/quickstart/checkpoints/last.ckpt"
+    done = mpgen(
+        folder, "generate", "--ckpt_path", checkpoint, "--scene", "occlude", "--seconds", "1.4", "--steps", "2",
+        "--sampler", "unipc", "--output", "made/out.mp4",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    video = folder / "made" / "out.mp4"
+    assert len(read_video(video)) == 1 + 3 * 16  # 1.4 s at 24 fps are three sections of 16 frames
+    record = json.loads((folder / "made" / "out.json").read_text())
+    assert record["sampling"]["sampler"] == "unipc"
+    assert json.loads(read_metadata(video)["comment"])["prompt"] == record["prompt"] != ""
+    assert "an object comes in" in record["prompt"]
+
+
+def test_a_suite_is_generated_and_scored_against_the_truth(fitted):
+    folder, _, _ = fitted
+    done = mpgen(
+        folder, "generate", "--ckpt_path", "runs/quickstart/checkpoints/last.ckpt", "--world", "data/world",
+        "--seconds", "0.7", "--steps", "2", "--output", "suite",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "suite").glob("*.mp4"))) == 4
+    scored = mpgen(folder, "evaluate", "--world", "data/world", "--videos", "suite", "--output", "suite/scores")
+    assert scored.returncode == 0, scored.stderr
+    assert "first section" in scored.stdout
+    assert json.loads((folder / "suite" / "scores" / "scores.json").read_text())
+    assert (folder / "suite" / "scores" / "curves.png").exists()
+
+
+def test_the_readmes_commands_name_files_that_are_there():
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if ".venv/bin/" in line]
+    assert lines[0].endswith("mpgen fit --config configs/quickstart.yaml")
+    assert all(line.startswith("python3.11 -m venv .venv &&") for line in lines[:2])
+    for line in lines:
+        for word in line.split():
+            if word.startswith(("configs/", "tools/")):
+                assert (ROOT / word).exists(), line
