@@ -46,7 +46,7 @@ def to_clean(noisy: Latents, sigma: Sigma, velocity: Latents) -> Latents:
 
 def shift_sigma(sigma: Float[Tensor, "*any"], shift: float) -> Float[Tensor, "*any"]:
     """Moves noise levels towards 1, as larger pictures need: s * sigma / (1 + (s - 1) * sigma); 1 changes nothing."""
-    return shift * sigma / (1 + (shift - 1) * sigma)
+    return shift * sigma / (shift * sigma + (1 - sigma))  # in this form rounding never leaves [0, 1]
 
 
 def shift_for_tokens(num_tokens: int) -> float:

@@ -37,12 +37,12 @@ class Guidance:
     pooled: Float[Tensor, "b p"]
     image: Float[Tensor, "b i f"]
 
-    def to(self, *args, **kwargs) -> "Guidance":
-        """Like `torch.Tensor.to`; a dtype is applied to the features, never to the mask."""
-        mask = self.text_mask.to(*(a for a in args if not isinstance(a, torch.dtype)))
-        return Guidance(
-            self.text.to(*args, **kwargs), mask, self.pooled.to(*args, **kwargs), self.image.to(*args, **kwargs)
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Guidance":
+        """On another device, or with features of another dtype; None leaves it as it is."""
+        text, pooled, image = (
+            features.to(device=device, dtype=dtype) for features in (self.text, self.pooled, self.image)
         )
+        return Guidance(text, self.text_mask.to(device=device), pooled, image)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class DiTConfig:
     rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
 
     def __post_init__(self):
+        if self.patch_size_t != 1:
+            raise ValueError(f"patch_size_t {self.patch_size_t}: wanted 1, every latent frame has its own index")
         if sum(self.rope_axes_dim) != self.attention_head_dim or any(d % 2 for d in self.rope_axes_dim):
             raise ValueError(
                 f"rope_axes_dim {self.rope_axes_dim}: wanted three even numbers that add up to "

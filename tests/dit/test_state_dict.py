@@ -68,3 +68,8 @@ def test_axes_that_do_not_fill_a_head_are_refused():
         DiTConfig(rope_axes_dim=(16, 56, 54))
     with pytest.raises(ValueError, match="rope_axes_dim"):
         DiTConfig(rope_axes_dim=(15, 57, 56))
+
+
+def test_patches_of_several_latent_frames_are_refused():
+    with pytest.raises(ValueError, match="patch_size_t 2"):
+        DiTConfig(patch_size_t=2)

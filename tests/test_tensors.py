@@ -1,0 +1,26 @@
+import torch
+
+from mpgen.tensors import MaskedTokens, concat
+
+
+def test_guidance_moves_whole_and_its_mask_stays_a_mask(make_guidance):
+    guidance = make_guidance(3, 2)
+    moved = guidance.to("meta")
+    assert {t.device.type for t in (moved.text, moved.text_mask, moved.pooled, moved.image)} == {"meta"}
+    assert {t.device.type for t in vars(guidance.to(device="meta")).values()} == {"meta"}
+    halved = guidance.to(dtype=torch.bfloat16)
+    assert [t.dtype for t in (halved.text, halved.pooled, halved.image)] == [torch.bfloat16] * 3
+    assert torch.equal(halved.text_mask, guidance.text_mask)
+
+
+def test_masked_tokens_join_with_their_masks():
+    a = MaskedTokens(torch.ones(2, 1, 3), torch.tensor([[True], [False]]))
+    b = MaskedTokens(torch.zeros(2, 2, 3), torch.tensor([[True, False], [True, True]]))
+    both = concat(a, b)
+    assert both.tokens[:, :, 0].tolist() == [[1, 0, 0], [1, 0, 0]]
+    assert both.mask.tolist() == [[True, True, False], [False, True, True]]
+
+
+def test_detached_tokens_have_no_graph():
+    tokens = MaskedTokens(torch.ones(1, 2, 3, requires_grad=True) * 2, torch.ones(1, 2, dtype=torch.bool))
+    assert not tokens.detach().tokens.requires_grad
