@@ -67,7 +67,7 @@ def test_unipc_is_closer_than_euler_at_framepacks_25_steps_and_shift_7(noise):
 
 
 def reference_unipc(velocity, x, sigmas, order):
-    """UniPC-bh1 written out from the paper's Algorithm with matrices R and vectors b, as FramePack's code arranges it."""
+    """UniPC-bh1 written out from its paper with matrices R and vectors b, as FramePack's code arranges it."""
     order = min(order, len(sigmas) - 2)
     x = x.clone()
     outputs, times = [], []

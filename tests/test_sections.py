@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from mpgen.sections import (
@@ -40,7 +42,7 @@ def test_sections_tile_the_video_after_the_start_image():
     layout = Forward(section=5)
     bounds = [layout.bounds(n) for n in range(4)]
     assert bounds[0][0] == 1
-    assert all(end == begin for (_, end), (begin, _) in zip(bounds, bounds[1:], strict=False))
+    assert all(end == begin for (_, end), (begin, _) in pairwise(bounds))
 
 
 @pytest.mark.parametrize("number", [0, 1, 7])

@@ -70,8 +70,8 @@ def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
     assert len(samples) == 2
     assert read_video(samples[0]).shape[1:] == (64, 130, 3)  # truth, a margin, ours
     assert "done: updates 0 to 4" in said
-    for word in ("runs/quickstart/checkpoints/last.ckpt", "samples/update00000004", "tensorboard --logdir", "mpgen gen"):
-        assert word in said
+    for what in ("checkpoints/last.ckpt", "samples/update00000004", "tensorboard --logdir", "mpgen generate"):
+        assert what in said
 
 
 def test_the_same_command_again_finds_nothing_left_to_do(fitted):

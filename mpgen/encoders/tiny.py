@@ -101,15 +101,14 @@ class TinyVAE(VideoAutoencoder):
 
 
 class TinyText(TextEncoder):
-    """Every word has a fixed random direction; four words in a row make a token, which also holds its sentence's sum.
+    """Every word has a fixed random direction; a sentence is one token, the sum of its words.
 
-    Without that sum, "a red disc moves up. a blue ring moves left." would not say which of them moves up: text tokens
-    carry no position in the backbone, which relies on a language model to have put the context into them.
+    Tokens of single words would not say which thing moves where in "a red disc moves up. a blue ring moves left.": text
+    tokens carry no position in the backbone, which relies on a language model to have put the context into them.
     """
 
     token_width = 128
     pooled_width = 64
-    words_per_token = 4
     max_sentences = 12
 
     def encode(self, captions: Sequence[str]) -> TextFeatures:
@@ -119,11 +118,7 @@ class TinyText(TextEncoder):
         return TextFeatures(pad_sequence(rows, batch_first=True), mask, torch.stack(pooled))
 
     def _sentence(self, words: list[str]) -> Float[Tensor, "l e"]:
-        vectors = [_direction(word, 16) for word in words]
-        vectors += [torch.zeros(16)] * (-len(words) % self.words_per_token)
-        tokens = torch.stack(vectors).reshape(-1, 64)
-        whole = sum(_direction(word, 64) for word in words) / 2
-        return torch.cat([tokens, whole.expand(len(tokens), -1)], 1)
+        return (sum(_direction(word, self.token_width) for word in words) / 2)[None]
 
     def _split(self, caption: str) -> list[list[str]]:
         sentences = [sentence.split() for sentence in caption.lower().replace(",", " ").split(".")]
@@ -163,4 +158,4 @@ class TinyEncoders(Encoders):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(WEIGHTS.read_bytes() + b"tiny-3").hexdigest()
+        return hashlib.sha256(WEIGHTS.read_bytes() + b"tiny-4").hexdigest()

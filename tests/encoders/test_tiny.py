@@ -108,8 +108,8 @@ def test_one_other_word_gives_other_features():
     assert (red.pooled - blue.pooled).abs().max() > 0.1
 
 
-def test_an_empty_caption_has_one_token():
-    features = TinyText().encode(["", "a red disc moves to the left", " . "])
+def test_a_sentence_is_one_token_and_an_empty_caption_has_one_too():
+    features = TinyText().encode(["", "a red disc. it moves to the left.", " . "])
     assert features.mask.sum(1).tolist() == [1, 2, 1]
     assert features.mask.dtype == torch.bool
 

@@ -18,6 +18,7 @@ def world(
     length_weights: tuple[float, ...] = (),
     val_pixel_frames: tuple[int, ...] = (),
     families: dict[str, float] | None = None,
+    bounce_objects: tuple[int, int] = (2, 3),
     hidden_seconds: tuple[float, float] = (0.5, 4.0),
     seed: int = 0,
     processes: int = 2,
@@ -35,7 +36,8 @@ def world(
         pixel_frames: the lengths that occur, each 1 + 4k frames.
         length_weights: how often each length occurs, relative to the others; empty means equally often.
         val_pixel_frames: the lengths in the split "val"; as in "train" if empty.
-        families: how often each of occlude, panback, steady, bounce occurs; all equally if not given.
+        families: how often each of occlude, panback, steady, bounce occurs in "train"; all equally if not given.
+        bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight.
         seed: another seed gives another world.
         processes: how many videos are rendered at a time.
@@ -51,6 +53,7 @@ def world(
         pixel_frames=tuple(pixel_frames),
         length_weights=tuple(length_weights),
         val_pixel_frames=tuple(val_pixel_frames),
+        bounce_objects=tuple(bounce_objects),
         hidden_seconds=tuple(hidden_seconds),
         seed=seed,
         **shares,

@@ -156,7 +156,8 @@ class Bounce(Family):
     """Two or three objects bounce off the edges and pass each other, the one named first in front."""
 
     def sample(self, rng: np.random.Generator, settings: WorldSettings, num_frames: int) -> Scene:
-        count = int(rng.integers(2, 4))
+        fewest, most = settings.bounce_objects
+        count = int(rng.integers(fewest, most + 1))
         colours = rng.choice(list(PALETTE), count, replace=False)
         headings = {**DIRECTIONS, **DIAGONALS}
         tracks, said = [], []

@@ -17,7 +17,9 @@ class WorldSettings:
         pixel_frames: the lengths that occur, each 1 + 4k frames.
         val_pixel_frames: the lengths that occur in the split "val", equally often; as in "train" if empty.
         length_weights: how often each length occurs, relative to the others; empty means equally often.
-        families: how often each family occurs, relative to the others (0 leaves it out).
+        families: how often each family occurs in "train", relative to the others; in "val" all but those of weight 0
+            occur equally often.
+        bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
         seed: another seed gives another world.
     """
@@ -32,6 +34,7 @@ class WorldSettings:
     families: dict[str, float] = field(
         default_factory=lambda: {"occlude": 1.0, "panback": 1.0, "steady": 1.0, "bounce": 1.0}
     )
+    bounce_objects: tuple[int, int] = (2, 3)
     hidden_seconds: tuple[float, float] = (0.5, 4.0)
     seed: int = 0
 
@@ -57,6 +60,9 @@ class WorldSettings:
             )
         if not self.families or min(self.families.values()) < 0 or sum(self.families.values()) <= 0:
             raise UserError(f"world families {self.families}: weights >= 0 are wanted, one at least above 0")
+        fewest, most = self.bounce_objects
+        if not 1 <= fewest <= most <= 4:
+            raise UserError(f"world bounce_objects {fewest}, {most}: 1 <= fewest <= most <= 4 is wanted")
         shortest, longest = self.hidden_seconds
         if not 0 < shortest <= longest:
             raise UserError(f"world hidden_seconds {shortest}, {longest}: 0 < shortest <= longest is wanted")

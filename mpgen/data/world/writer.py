@@ -68,7 +68,10 @@ def plan_world(settings: WorldSettings) -> tuple[VideoPlan, ...]:
         raise UserError(f"world families {sorted(unknown)}: {', '.join(FAMILIES)} are wanted")
     plans = []
     for split, count in (("train", settings.train_videos), ("val", settings.val_videos)):
-        families = _in_turn(settings.families)
+        shares = (
+            settings.families if split == "train" else {name: float(w > 0) for name, w in settings.families.items()}
+        )
+        families = _in_turn(shares)
         lengths = settings.lengths(split)
         turns = {family: _in_turn(lengths) for family in settings.families}
         for index in range(count):

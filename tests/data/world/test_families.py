@@ -153,3 +153,15 @@ def test_the_key_alone_decides_the_story():
 def test_an_unknown_family_names_the_known_ones():
     with pytest.raises(UserError, match="occlude, panback, steady, bounce"):
         sample_scene(SETTINGS, "ocluded", 33, (0,))
+
+
+@pytest.mark.parametrize(("fewest", "most"), [(1, 1), (2, 2), (2, 4)])
+def test_bounce_has_as_many_objects_as_asked_for(fewest, most):
+    asked = WorldSettings(bounce_objects=(fewest, most))
+    counts = {len(sample_scene(asked, "bounce", 9, (0, number)).tracks) for number in range(40)}
+    assert counts == set(range(fewest, most + 1))
+
+
+def test_a_wrong_number_of_objects_is_one_line():
+    with pytest.raises(UserError, match="bounce_objects 3, 2: 1 <= fewest <= most <= 4 is wanted"):
+        WorldSettings(bounce_objects=(3, 2))

@@ -91,6 +91,14 @@ def test_held_out_videos_may_have_lengths_of_their_own():
     assert lengths == {"train": {9, 13}, "val": {21}}
 
 
+def test_held_out_families_occur_equally_often_whatever_is_trained_on():
+    plans = plan_world(
+        WorldSettings(train_videos=8, val_videos=6, families={"steady": 1.0, "bounce": 3.0, "occlude": 0.0})
+    )
+    counts = {split: Counter(p.family for p in plans if p.split == split) for split in ("train", "val")}
+    assert counts == {"train": {"steady": 2, "bounce": 6}, "val": {"steady": 3, "bounce": 3}}
+
+
 def test_families_and_lengths_are_spread_evenly():
     plans = plan_world(WorldSettings(train_videos=24, val_videos=32, pixel_frames=(9, 17, 33)))
     val = [plan for plan in plans if plan.split == "val"]
