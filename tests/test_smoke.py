@@ -90,7 +90,7 @@ def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(f
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     video = folder / "made" / "out.mp4"
-    assert len(read_video(video)) == 1 + 3 * 16  # 1.4 s at 24 fps are three sections of 16 frames
+    assert len(read_video(video)) == 1 + 3 * 12  # 1.4 s at 24 fps are three sections of 12 frames
     record = json.loads((folder / "made" / "out.json").read_text())
     assert record["sampling"]["sampler"] == "unipc"
     assert json.loads(read_metadata(video)["comment"])["prompt"] == record["prompt"] != ""
