@@ -8,6 +8,7 @@ every word and every place has its own direction, which is all that the built-in
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -101,24 +102,26 @@ class TinyVAE(VideoAutoencoder):
 
 
 class TinyText(TextEncoder):
-    """Every word has a fixed random direction; a sentence is one token, the sum of its words.
+    """Every word and every pair of neighbours has a fixed random direction; a sentence is one token, the sum of its own.
 
     Tokens of single words would not say which thing moves where in "a red disc moves up. a blue ring moves left.": text
-    tokens carry no position in the backbone, which relies on a language model to have put the context into them.
+    tokens carry no position in the backbone, which relies on a language model to have put the context into them. Pairs
+    tell "moves left" from "comes in from the left", in the pooled vector too.
     """
 
     token_width = 128
-    pooled_width = 64
+    pooled_width = 128
     max_sentences = 12
 
     def encode(self, captions: Sequence[str]) -> TextFeatures:
-        rows = [torch.cat([self._sentence(words) for words in self._split(caption)]) for caption in captions]
-        pooled = [sum(_direction(w, 64) for words in self._split(c) for w in words) / 4 for c in captions]
+        rows = [torch.stack([self._sum(words) for words in self._split(caption)]) for caption in captions]
         mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
-        return TextFeatures(pad_sequence(rows, batch_first=True), mask, torch.stack(pooled))
+        pooled = torch.stack([row.sum(0) / 2 for row in rows])
+        return TextFeatures(pad_sequence(rows, batch_first=True), mask, pooled)
 
-    def _sentence(self, words: list[str]) -> Float[Tensor, "l e"]:
-        return (sum(_direction(word, self.token_width) for word in words) / 2)[None]
+    def _sum(self, words: list[str]) -> Float[Tensor, " e"]:
+        pairs = [f"{first} {second}" for first, second in pairwise(words)]
+        return sum(_direction(term, self.token_width) for term in words + pairs) / 3
 
     def _split(self, caption: str) -> list[list[str]]:
         sentences = [sentence.split() for sentence in caption.lower().replace(",", " ").split(".")]
@@ -158,4 +161,4 @@ class TinyEncoders(Encoders):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(WEIGHTS.read_bytes() + b"tiny-4").hexdigest()
+        return hashlib.sha256(WEIGHTS.read_bytes() + b"tiny-5").hexdigest()

@@ -31,7 +31,7 @@ OBJECT_RADIUS = 0.11  # fraction of the frame's side
 BOUNCE_MARGIN = 1.2 * OBJECT_RADIUS  # the corner of a triangle or diamond reaches a little farther than the radius
 MIN_DISTANCE = 0.27  # between two centres, so that two objects stand clear of each other
 
-SPEEDS = MappingProxyType({"slowly": 0.19, "quickly": 0.38})  # frame sides per second
+SPEEDS = MappingProxyType({"slowly": 0.15, "quickly": 0.3})  # frame sides per second
 CAMERA_SPEEDS = MappingProxyType({"slowly": 0.25, "quickly": 0.5})
 DIRECTIONS = MappingProxyType({"right": (1.0, 0.0), "left": (-1.0, 0.0), "down": (0.0, 1.0), "up": (0.0, -1.0)})
 _HALF = math.sqrt(0.5)
