@@ -102,7 +102,7 @@ class TinyVAE(VideoAutoencoder):
 
 
 class TinyText(TextEncoder):
-    """Every word and every pair of neighbours has a fixed random direction; a sentence is one token, the sum of its own.
+    """Every word and every pair of neighbours has a fixed random direction; a sentence is one token, their sum.
 
     Tokens of single words would not say which thing moves where in "a red disc moves up. a blue ring moves left.": text
     tokens carry no position in the backbone, which relies on a language model to have put the context into them. Pairs
