@@ -31,6 +31,7 @@ COMMANDS = {
     "validate": Command("mpgen.training.cli", "main", "loss and sample videos of a checkpoint", own_parser=True),
     "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score generated videos against the built-in world"),
+    "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),
     "world": Command("mpgen.data.world.command", "world", "render the built-in world and look at it"),
 }
 

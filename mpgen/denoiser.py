@@ -10,7 +10,7 @@ import torch
 from mpgen.dit.model import Context, DiT, DiTConfig, placeless
 from mpgen.memorypack.framepack import History, pack_history
 from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
-from mpgen.sections import Forward, FrameIndex, LocalIndex
+from mpgen.sections import Forward, FrameIndex, Layout, LocalIndex
 from mpgen.tensors import Guidance, Latents, Sigma, Still
 
 
@@ -39,29 +39,33 @@ class Denoiser(DiT):
         self.layout = config.layout
         self.frame_index = config.frame_index
         self.clean_x_embedder.initialise_from(self.x_embedder)
-        self.semantic_pack = None
-        if config.semantic is not None:
-            dit = config.dit
-            self.semantic_pack = SemanticPack(
-                config.semantic, dit.in_channels, dit.text_embed_dim, dit.image_proj_dim, dit.width
-            )
-            self.neutralise_memory()
+        self.semantic_pack = make_memory(config)
+        self.neutralise_memory()
 
     def neutralise_memory(self) -> None:
         """Makes the memory tokens equal to empty 4x history slots; for weights that have no memory."""
         if self.semantic_pack is not None:
             self.semantic_pack.neutralise(self.clean_x_embedder.proj_4x.bias)
 
-    def begin(self, start: Still, guidance: Guidance, keep: int = 0) -> tuple[History, Memory | None]:
+    def begin(
+        self,
+        start: Still,
+        guidance: Guidance,
+        keep: int = 0,
+        layout: Layout | None = None,
+        end: Still | None = None,
+    ) -> tuple[History, Memory | None]:
         """History and memory of a video of which only the start image is there.
 
         Args:
             start: latents of the start image, one frame.
             guidance: text and image features.
             keep: past windows through which the memory gets gradients.
+            layout: the order in which the sections come; that of training if None.
+            end: latents of the last image, for layouts that take one.
         """
         memory = None if self.semantic_pack is None else Memory.begin(self.semantic_pack, guidance, start, keep)
-        return History.begin(start, self.layout), memory
+        return History.begin(start, self.layout if layout is None else layout, end), memory
 
     def remember(self, history: History, memory: Memory | None, section: Latents) -> tuple[History, Memory | None]:
         """History and memory after `section`; no gradient flows into it."""
@@ -70,7 +74,7 @@ class Denoiser(DiT):
 
     def pack(self, history: History, memory: Memory | None) -> Context:
         """All that a section sees of the sections before it: `[memory | 4x | 2x | start, 1x]`."""
-        context = pack_history(self, history, self.layout, self.frame_index)
+        context = pack_history(self, history, self.frame_index)
         if memory is None:
             return context
         psi = memory.read(self.semantic_pack)
@@ -94,3 +98,11 @@ class Denoiser(DiT):
         """The velocity (noise minus clean) of a section at `sigma`; see `DiT.trunk` for the arguments."""
         tokens, conditioning = self.trunk(noisy, sigma, context, guidance, guidance_scale, context_sigma)
         return self.head(tokens, conditioning, self.grid(noisy))
+
+
+def make_memory(config: DenoiserConfig) -> SemanticPack | None:
+    """The long-term memory's layers, with random values; None without one."""
+    dit = config.dit
+    if config.semantic is None:
+        return None
+    return SemanticPack(config.semantic, dit.in_channels, dit.text_embed_dim, dit.image_proj_dim, dit.width)

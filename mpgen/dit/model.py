@@ -39,6 +39,8 @@ class DiTConfig:
         image_proj_dim: width of the image tokens.
         rope_theta: base of the rotary frequencies.
         rope_axes_dim: channels of a head that turn with time, row and column; each even.
+        refiner_mlp_ratio: the same as `mlp_ratio` for the text token refiner; equal to it if None. In released weights
+            4, whatever `mlp_ratio` is.
     """
 
     in_channels: int = 16
@@ -55,6 +57,7 @@ class DiTConfig:
     image_proj_dim: int = 1152
     rope_theta: float = 256.0
     rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
+    refiner_mlp_ratio: float | None = None
 
     def __post_init__(self):
         if self.patch_size_t != 1:
@@ -128,8 +131,9 @@ class DiT(nn.Module):
         self.x_embedder = PatchEmbed(config.in_channels, width, config.patch)
         self.clean_x_embedder = HistoryEmbed(config.in_channels, width, config.patch)
         self.image_projection = _ImageProjection(config.image_proj_dim, width)
+        refiner_ratio = config.mlp_ratio if config.refiner_mlp_ratio is None else config.refiner_mlp_ratio
         self.context_embedder = TokenRefiner(
-            config.text_embed_dim, width, heads, config.num_refiner_layers, config.mlp_ratio
+            config.text_embed_dim, width, heads, config.num_refiner_layers, refiner_ratio
         )
         self.time_text_embed = _TimeGuidanceText(width, config.pooled_projection_dim)
         self.transformer_blocks = nn.ModuleList(
@@ -203,9 +207,9 @@ class DiT(nn.Module):
             of_context = self.time_text_embed(level[:, None] * TIMESTEPS, scale, guidance.pooled)
             of_video = torch.cat([of_context.expand(-1, context.tokens.shape[1], -1), of_section], 1)
 
-        text, text_mask = guidance.text, guidance.text_mask
-        if len(text) == 1:  # one video: leave the padding out instead of masking it
-            text, text_mask = text[:, text_mask[0]], text_mask[:, text_mask[0]]
+        # Padding that every text has is left out instead of masked.
+        longest = int(guidance.text_mask.sum(1).max())
+        text, text_mask = guidance.text[:, :longest], guidance.text_mask[:, :longest]
         refined = self.context_embedder(text, per_video * TIMESTEPS, text_mask)
         condition = torch.cat([self.image_projection(guidance.image), refined], 1)
         mask = self._key_mask(context.mask, len(own_rotation[0]) + guidance.image.shape[1], text_mask)

@@ -49,6 +49,24 @@ def test_attention_looks_only_where_the_mask_is_true():
     torch.testing.assert_close(got[:1], attend(query[:1], key[:1, :, [0, 1, 3]], value[:1, :, [0, 1, 3]], None))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_over_many_keys_is_the_same_as_over_few(monkeypatch, masked):
+    query, key, value = torch.randn(2, 3, 70, 8), torch.randn(2, 3, 90, 8), torch.randn(2, 3, 90, 8)
+    mask = torch.arange(90)[None, None, None] < torch.tensor([40, 90])[:, None, None, None] if masked else None
+    wanted = attend(query, key, value, mask)
+    monkeypatch.setattr("mpgen.dit.layers.LONG", 90)
+    monkeypatch.setattr("mpgen.dit.layers.SCORES", 1000)  # several pieces
+    monkeypatch.setattr("mpgen.dit.layers.F.scaled_dot_product_attention", None)  # not called
+    torch.testing.assert_close(attend(query, key, value, mask), wanted, atol=2e-6, rtol=0)
+
+
+def test_attention_over_many_keys_gives_gradients(monkeypatch):
+    monkeypatch.setattr("mpgen.dit.layers.LONG", 9)
+    query = torch.randn(1, 1, 5, 4, requires_grad=True)
+    attend(query, torch.randn(1, 1, 9, 4), torch.randn(1, 1, 9, 4), None).square().sum().backward()
+    assert bool(query.grad.any())
+
+
 def test_feed_forward_acts_on_every_token_alone():
     layer = FeedForward(6, 2.5, torch.nn.SiLU())
     assert layer.net[0].proj.out_features == 15

@@ -1,0 +1,33 @@
+"""`mpgen export`: a trained model as files that diffusers and `mpgen generate` load."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mpgen.checkpoints.export import export_model
+from mpgen.checkpoints.runs import load_for_generation
+
+
+def export(
+    ckpt_path: Path,
+    output: Path,
+    ema: bool = True,
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> None:
+    """Write a trained model as safetensors: for diffusers (without the memory) and for mpgen generate (all of it).
+
+    Example: mpgen export --ckpt_path runs/quickstart/checkpoints/last.ckpt --output quickstart
+
+    Args:
+        ckpt_path: a checkpoint that `mpgen fit` wrote.
+        output: the folder to write; it must not be there.
+        ema: use the averaged weights.
+        dtype: of the numbers in the files.
+    """
+    model = load_for_generation(ckpt_path, torch.device("cpu"), ema)
+    model.denoiser.to(getattr(torch, dtype))
+    export_model(model, output)
+    weights = sum(parameter.numel() for parameter in model.denoiser.parameters())
+    print(f"{output}: {weights:,} parameters in {dtype}, after {model.updates:,} updates")
+    print(f"next:\n  mpgen generate --ckpt_path {output} --output out.mp4 --image first_frame.png --prompt '...'")

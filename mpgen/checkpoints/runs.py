@@ -1,0 +1,137 @@
+"""What `mpgen fit` and `mpgen export` wrote, ready to generate: the network, its encoders and its card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentError
+
+from mpgen import __version__
+from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
+from mpgen.checkpoints.sources import FULL, Source, Stored, load_plain, open_source, read_json
+from mpgen.checkpoints.weights import fill
+from mpgen.denoiser import Denoiser, DenoiserConfig
+from mpgen.encoders.base import Encoders
+from mpgen.errors import UserError
+
+UPDATES = "updates"  # in the card of an exported model
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A denoiser that is ready to generate, and what belongs to it.
+
+    Args:
+        denoiser: in evaluation mode, without gradients.
+        encoders: those that it was trained with.
+        guidance_scale: the distilled guidance that it was trained with.
+        height_px, width_px, fps: of the videos that it was trained with.
+        path: the checkpoint.
+        updates: optimizer steps behind it.
+        card: what the checkpoint says of itself, in plain types.
+    """
+
+    denoiser: Denoiser
+    encoders: Encoders
+    guidance_scale: float
+    height_px: int
+    width_px: int
+    fps: float
+    path: Path
+    updates: int
+    card: dict[str, Any]
+
+
+def model_card(
+    config: DenoiserConfig, encoders: Encoders, guidance_scale: float, height_px: int, width_px: int, fps: float
+) -> dict[str, Any]:
+    """What a checkpoint must say so that the model can be rebuilt, in plain types."""
+    return {
+        "version": __version__,
+        "denoiser": to_plain(config)["init_args"],
+        "encoders": {
+            "class_path": class_path(type(encoders)),
+            "init_args": encoders.init_args,
+            "fingerprint": encoders.fingerprint,
+        },
+        "guidance_scale": guidance_scale,
+        "height_px": height_px,
+        "width_px": width_px,
+        "fps": fps,
+    }
+
+
+def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> LoadedModel:
+    """The model of a training checkpoint, with the averaged weights unless `ema` is false, or of an exported folder.
+
+    Raises:
+        UserError: when it is missing, damaged or not one of ours.
+    """
+    path = Path(path)
+    if path.is_dir():
+        card = _card_of_folder(path)
+        source, updates = open_source(path / FULL), card[UPDATES]
+    else:
+        checkpoint = read_checkpoint(path)
+        if "mpgen" not in checkpoint:
+            raise UserError(f"{path} is not a checkpoint of mpgen fit: it does not say what model it holds")
+        card, updates = checkpoint["mpgen"], checkpoint["global_step"]
+        source = _source_of_run(path, checkpoint, ema)
+    try:
+        denoiser = Denoiser(rebuild(DenoiserConfig, card["denoiser"]))
+        named = {key: card["encoders"][key] for key in ("class_path", "init_args") if key in card["encoders"]}
+        encoders = rebuild(Encoders, named)
+    except ArgumentError as error:
+        raise UserError(
+            f"{path} was written by mpgen {card['version']} and does not fit this one: {one_line(error)}"
+        ) from error
+    fill(denoiser, source, path)
+    if encoders.fingerprint != card["encoders"]["fingerprint"]:
+        raise UserError(f"{path} was trained with other encoder weights than {card['encoders']['class_path']} has now")
+    return LoadedModel(
+        denoiser.to(device).eval().requires_grad_(False),
+        encoders,
+        card["guidance_scale"],
+        card["height_px"],
+        card["width_px"],
+        card["fps"],
+        path,
+        updates,
+        card,
+    )
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A Lightning checkpoint, read without executing anything that is pickled in it.
+
+    Raises:
+        UserError: when the file is missing, damaged, holds more than plain values, or is no checkpoint.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: wanted a checkpoint that mpgen fit wrote")
+    checkpoint = load_plain(path)
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of mpgen fit: it holds no state_dict")
+    return checkpoint
+
+
+def _source_of_run(path: Path, checkpoint: dict[str, Any], ema: bool) -> Source:
+    shadow = checkpoint.get("callbacks", {}).get("EMA", {}).get("shadow", {})
+    if ema and not shadow:
+        raise UserError(f"{path} holds no averaged weights: add --ema false to use the raw ones")
+    averaged = {name: Stored(tuple(t.shape), t.dtype, t.detach) for name, t in shadow.items()} if ema else {}
+    return {**open_source(path), **averaged}
+
+
+def _card_of_folder(folder: Path) -> dict[str, Any]:
+    if not (folder / FULL).is_file():
+        raise UserError(f"{folder} holds no {FULL}: wanted a checkpoint of mpgen fit or a folder of mpgen export")
+    card = read_json(folder / "config.json")
+    absent = [key for key in (*_CARD_KEYS, UPDATES) if key not in card]
+    if absent:
+        raise UserError(f"{folder / 'config.json'} lacks {', '.join(absent)}: wanted the card that mpgen export wrote")
+    return card
+
+
+_CARD_KEYS = ("version", "denoiser", "encoders", "guidance_scale", "height_px", "width_px", "fps")

@@ -1,0 +1,104 @@
+"""Tensors from a source into a network, one at a time; what does not fit is listed before anything is copied."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mpgen.checkpoints.lora import Update
+from mpgen.checkpoints.sources import FULL, Source, find_transformer, in_released_names, open_source
+from mpgen.denoiser import Denoiser
+from mpgen.errors import UserError
+
+MEMORY = "semantic_pack."
+# What FramePack added to HunyuanVideo: absent, all of it, from a plain HunyuanVideo checkpoint.
+FRAMEPACK = ("clean_x_embedder.", "image_projection.")
+
+
+def load_weights(denoiser: Denoiser, path: Path) -> None:
+    """Copies weights into `denoiser`, from any source that `mpgen.checkpoints.sources` knows.
+
+    Of a folder that `mpgen export` wrote all weights are taken, of a pipeline's folder those of its transformer.
+
+    Raises:
+        UserError: when the path does not exist, cannot be read, or its names or shapes do not fit.
+    """
+    path = Path(path)
+    fill(denoiser, open_source(path if (path / FULL).exists() else find_transformer(path)), path)
+
+
+def fill(
+    denoiser: Denoiser,
+    source: Source,
+    path: Path,
+    updates: Iterable[Mapping[str, Update]] = (),
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Copies `source` into `denoiser`; parameters without storage (on the meta device) get theirs now.
+
+    Without a memory in the source, the memory is made neutral; without FramePack's layers (plain HunyuanVideo), the
+    history embeddings are made from the patch embedding by FramePack's recipe and image tokens begin as zeros, our
+    choice. The denoiser's own values of these layers must be there then, on a real device.
+
+    Args:
+        denoiser: the network.
+        source: named tensors.
+        path: where they are from, for errors.
+        updates: LoRA files to add on the way.
+        dtype: of parameters that get their storage now; that of the source if None.
+    """
+    wanted = denoiser.state_dict()
+    source = in_released_names(source, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    absent = tuple(prefix for prefix in (MEMORY, *FRAMEPACK) if lacks(source, (prefix,)))
+    gaps = tuple(prefix for prefix in absent if prefix == MEMORY or lacks(source, FRAMEPACK))
+    _check(wanted, source, path, gaps)
+    for name, stored in source.items():
+        tensor = stored.read()
+        if stored.dtype.itemsize == 1 and dtype is None:
+            tensor = tensor.to(torch.bfloat16)  # no layer computes in 8 bits
+        for update in updates:
+            if name in update:
+                tensor = update[name].added_to(tensor)
+        _place(denoiser, name, tensor, dtype)
+    if FRAMEPACK[0] in gaps:
+        denoiser.clean_x_embedder.initialise_from(denoiser.x_embedder)
+        nn.init.zeros_(denoiser.image_projection.down.weight)
+        nn.init.zeros_(denoiser.image_projection.down.bias)
+    if MEMORY in gaps:
+        denoiser.neutralise_memory()
+
+
+def lacks(source: Source, prefixes: tuple[str, ...]) -> bool:
+    """Whether no name of the source begins with any of the prefixes."""
+    return not any(name.startswith(prefixes) for name in source)
+
+
+def _check(wanted: Mapping[str, Tensor], source: Source, path: Path, gaps: tuple[str, ...]) -> None:
+    missing = [name for name in wanted if name not in source and not name.startswith(gaps)]
+    unexpected = [name for name in source if name not in wanted]
+    misshapen = [
+        f"{name} {list(stored.shape)} instead of {list(wanted[name].shape)}"
+        for name, stored in source.items()
+        if name in wanted and stored.shape != tuple(wanted[name].shape)
+    ]
+    faults = [
+        f"{len(names)} {kind} ({', '.join(names[:8])}{', ...' if len(names) > 8 else ''})"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        if names
+    ]
+    if faults:
+        raise UserError(f"{path} does not fit the model: " + "; ".join(faults))
+
+
+@torch.no_grad()
+def _place(denoiser: Denoiser, name: str, tensor: Tensor, dtype: torch.dtype | None) -> None:
+    owner, _, leaf = name.rpartition(".")
+    module = denoiser.get_submodule(owner)
+    parameter = module.get_parameter(leaf)
+    if parameter.is_meta:
+        # A copy, because the tensor may be a view of the mapped file.
+        kept = tensor.to(dtype or tensor.dtype, copy=True)
+        setattr(module, leaf, nn.Parameter(kept, requires_grad=parameter.requires_grad))
+    else:
+        parameter.copy_(tensor)
