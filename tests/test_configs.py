@@ -74,6 +74,17 @@ def test_stage_2_trains_the_head_alone(monkeypatch):
         assert select_trainable(Denoiser(model.denoiser_config), model.train_patterns).head_only
 
 
+@pytest.mark.parametrize("name", ["stage1_memorypack", "df_stage2"])
+def test_the_13b_overlay_says_what_the_stage_configs_have_by_default(monkeypatch, name):
+    stage = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml"])
+    overlay = ["--config", "configs/model/hunyuan_13b.yaml"]
+    both = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml", *overlay])
+    assert both.model.denoiser_config == stage.model.denoiser_config
+    assert both.model.guidance_scale == stage.model.guidance_scale
+    assert both.datamodule.encoders.init_args == stage.datamodule.encoders.init_args
+    assert both.datamodule.settings == stage.datamodule.settings
+
+
 def test_a_config_with_a_wrong_key_does_not_pass(monkeypatch, tmp_path):
     tree = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8"))
     tree["model"]["clip_nrom"] = 1.0

@@ -78,6 +78,7 @@ class VideoDataModule(LightningDataModule):
         self.index = build_cache(
             self._used(manifest), self.encoders, self.settings, self.cache, manifest_rejects=manifest.rejects
         )
+        self.encoders.release()  # training needs no encoder's weights
         rank_zero_info(self.describe())
 
     def setup(self, stage: str | None = None) -> None:

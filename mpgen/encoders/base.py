@@ -3,9 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from mpgen.tensors import Clip, Guidance
 
@@ -46,6 +49,12 @@ class TextFeatures:
     mask: Bool[Tensor, "b l"]
     pooled: Float[Tensor, "b p"]
 
+    @classmethod
+    def padded(cls, rows: Sequence[Float[Tensor, "_ e"]], pooled: Sequence[Float[Tensor, " p"]]) -> "TextFeatures":
+        """Captions of different lengths together, with zeros where there is no token."""
+        mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
+        return cls(pad_sequence(list(rows), batch_first=True), mask, torch.stack(list(pooled)))
+
 
 class TextEncoder(ABC):
     """Captions to vectors."""
@@ -79,6 +88,17 @@ class Encoders(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """A hash of weights and settings: a cache made with another one is not read."""
+
+    @property
+    def init_args(self) -> dict[str, Any]:
+        """The arguments that make the same encoders again, in plain types; a checkpoint keeps them."""
+        return {}
+
+    def check(self) -> None:  # noqa: B027 - most encoders need no files of the user's
+        """Raises UserError when files that will be needed are missing; quick, so that a run asks before it starts."""
+
+    def release(self) -> None:  # noqa: B027 - likewise
+        """Gives back the memory of loaded weights, which are loaded again when they are next needed."""
 
     def guidance(self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> Guidance:
         """Text and image features of a batch of videos.

@@ -28,9 +28,12 @@ from mpgen.parser import explain, missing_file, refuse_nulls
 from mpgen.training.callbacks.progress import ClosingWords, Throughput
 from mpgen.training.module import LongVideoModule
 from mpgen.training.parameters import select_trainable
+from mpgen.training.summary import machines_for, summarise
 
 # What follows from what: the key on the left cannot be given.
 LINKS = {"trainer.default_root_dir": "run", "data.section_latent_frames": "model.denoiser.layout.section"}
+
+SUMMARY = "--print_summary"
 
 # Lightning's remarks that ask nothing of the user, by their beginnings: what the machine lacks, advertisements ...
 CHATTER = ("GPU available:", "TPU available:", "💡 Tip:")
@@ -62,6 +65,9 @@ class MpgenCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=Path, default=Path("runs/default"), help="folder for all that the run makes")
+        parser.add_argument(
+            SUMMARY, type=bool, default=False, help="say what the run would cost in compute and memory, and end"
+        )
         for target, source in LINKS.items():
             parser.link_arguments(source, target, compute_fn=str if source == "run" else None)
 
@@ -82,6 +88,8 @@ class MpgenCLI(LightningCLI):
             self.model = self._get(self.config_init, "model")
         except (ValueError, TypeError) as error:
             raise self._explained(error) from error
+        if self._get(self.config, "print_summary"):
+            self._print_summary()
         self._check_files()
         try:
             self._rehearse()
@@ -91,12 +99,21 @@ class MpgenCLI(LightningCLI):
         except (ValueError, MisconfigurationException) as error:
             raise UserError(innermost(error)) from error
 
+    def _print_summary(self) -> None:
+        """The bill, without weights, data or machines; ends the command."""
+        data = self.datamodule
+        machines = machines_for(self._get(self.config, "trainer").as_dict())
+        size = data.settings
+        print(summarise(self.model, size.height_px, size.width_px, size.max_sections, data.batch_size, machines))
+        raise SystemExit(0)
+
     def _check_files(self) -> None:
         weights, checkpoint = self.model.init_from, self._get(self.config, "ckpt_path")
         if weights is not None and not Path(weights).exists():
             raise UserError(f"model.init_from: {missing_file(Path(weights), 'weights to begin from')}")
         if checkpoint not in (None, "last") and not Path(checkpoint).exists():
             raise UserError(f"ckpt_path: {missing_file(Path(checkpoint), 'a checkpoint that mpgen fit wrote')}")
+        self.datamodule.encoders.check()
 
     def _rehearse(self) -> None:
         """Builds network and optimizer without memory, so that a wrong setting is told before anything is rendered."""
@@ -121,7 +138,8 @@ class MpgenCLI(LightningCLI):
             for option, parameter in parameters_of(getattr(Trainer, name)).items()
             if option not in {*self.subcommands()[name], "self"}
         }
-        options = {"run": Parameter(Path, False), "seed_everything": Parameter(bool | int, False), **methods}
+        own = {"run": Parameter(Path, False), "print_summary": Parameter(bool, False)}
+        options = {**own, "seed_everything": Parameter(bool | int, False), **methods}
         groups = {"trainer": Trainer, "model": LongVideoModule, "data": VideoDataModule}
         return Schema(groups, options, LINKS)
 
@@ -252,4 +270,11 @@ def main() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    # A flag may stand alone; everything else on this command line has a value.
+    sys.argv = [f"{SUMMARY}=true" if alone else word for word, alone in _with_lone_summary(sys.argv)]
     make_cli()
+
+
+def _with_lone_summary(words: list[str]) -> list[tuple[str, bool]]:
+    following = [*words[1:], "-"]
+    return [(word, word == SUMMARY and next_.startswith("-")) for word, next_ in zip(words, following, strict=True)]
