@@ -6,8 +6,11 @@ start image. Layouts follow FramePack's released code; `frame_index` choices are
 consistency" (§4.1.3) admits, and `LocalIndex` is the released one.
 """
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import ClassVar
 
 TEMPORAL_STRIDE = 4
 
@@ -52,14 +55,14 @@ class Indices:
 
 
 @dataclass(frozen=True)
-class Forward:
-    """FramePack-F1: sections in the order of time, each after the latest frames, which are packed at 4x, 2x and 1x.
+class Layout(metaclass=ABCMeta):  # with ABC as a base, configs could no longer name and link its fields
+    """In which order sections are made, and how the ones already there are packed around the next one.
 
     Args:
         section: latent frames of a section.
-        history_4x: latent frames packed at 4x, the oldest; a multiple of 4.
+        history_4x: latent frames packed at 4x, the farthest; a multiple of 4.
         history_2x: latent frames packed at 2x; a multiple of 2.
-        history_1x: latent frames kept whole, the latest.
+        history_1x: latent frames kept whole, the nearest.
     """
 
     section: int = 9
@@ -67,66 +70,160 @@ class Forward:
     history_2x: int = 2
     history_1x: int = 1
 
+    groups: ClassVar[tuple[str, ...]]
+    """What stands after the start image, in the order of time: fields of this class and of `Indices`."""
+    direction: ClassVar[int]
+    """1 where sections are made in the order of time, -1 where the last one is made first."""
+    takes_end_image: ClassVar[bool]
+    """Whether the first section made can be shown the image that the video shall end with."""
+
     def __post_init__(self):
         if self.section < 1 or self.history_1x < 1 or self.history_4x % 4 or self.history_2x % 2:
             raise ValueError(f"{self}: wanted section and history_1x >= 1, history_4x in fours, history_2x in twos")
 
+    @classmethod
+    def like(cls, other: "Layout") -> "Layout":
+        """This order, with the sizes of another layout."""
+        return cls(other.section, other.history_4x, other.history_2x, other.history_1x)
+
+    @abstractmethod
+    def for_video(self, num_sections: int) -> "Layout":
+        """The layout of a video of so many sections."""
+
+    @abstractmethod
+    def bounds(self, number: int) -> tuple[int, int]:
+        """First and one-past-last latent frame of the section made as `number`, counted from the start image (0)."""
+
+    @abstractmethod
+    def first_local(self, number: int) -> int:
+        """Where the released model puts the first latent frame after the start image's."""
+
+    @abstractmethod
+    def first_global(self, number: int) -> int:
+        """Where that frame truly stands in the video."""
+
     @property
     def history(self) -> int:
-        """Latent frames that the short-term context reaches back."""
+        """Latent frames that the short-term context reaches."""
         return self.history_4x + self.history_2x + self.history_1x
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The parts of the history, in the order of time."""
+        return tuple(group for group in self.groups if group != "section")
 
     @property
     def section_pixel_frames(self) -> int:
         return TEMPORAL_STRIDE * self.section
 
+    def size(self, group: str) -> int:
+        """Latent frames in a part of the context."""
+        sizes = {
+            "section": self.section,
+            "history_4x": self.history_4x,
+            "history_2x": self.history_2x,
+            "history_1x": self.history_1x,
+        }
+        return sizes[group]
+
+
+@dataclass(frozen=True)
+class Forward(Layout):
+    """FramePack-F1: sections in the order of time, each after the latest frames, which are packed at 4x, 2x and 1x."""
+
+    groups = ("history_4x", "history_2x", "history_1x", "section")
+    direction = 1
+    takes_end_image = False
+
+    def for_video(self, num_sections: int) -> "Forward":
+        return self
+
     def bounds(self, number: int) -> tuple[int, int]:
-        """First and one-past-last latent frame of section `number`, counted from the start image (frame 0)."""
         return 1 + number * self.section, 1 + (number + 1) * self.section
+
+    def first_local(self, number: int) -> int:
+        return 1
+
+    def first_global(self, number: int) -> int:
+        return self.bounds(number)[0] - self.history
+
+
+@dataclass(frozen=True)
+class Inverted(Layout):
+    """FramePack-F0, "inverted anti-drifting": the last section first, each before the frames that come after it.
+
+    Args:
+        num_sections: of the whole video; every section's place follows from it.
+    """
+
+    num_sections: int = 1
+
+    groups = ("section", "history_1x", "history_2x", "history_4x")
+    direction = -1
+    takes_end_image = True
+
+    def for_video(self, num_sections: int) -> "Inverted":
+        return replace(self, num_sections=num_sections)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        place = self.num_sections - 1 - number
+        return 1 + place * self.section, 1 + (place + 1) * self.section
+
+    def paddings(self) -> tuple[int, ...]:
+        """How many sections are left blank between the start image and each section, in the order they are made.
+
+        Up to four sections these are the true distances; the released code then pretends that a long video is short.
+        """
+        n = self.num_sections
+        return tuple(reversed(range(n))) if n <= 4 else (3, *[2] * (n - 3), 1, 0)
+
+    def first_local(self, number: int) -> int:
+        return 1 + self.paddings()[number] * self.section
+
+    def first_global(self, number: int) -> int:
+        return self.bounds(number)[0]
+
+
+ORDERS: Mapping[str, type[Layout]] = MappingProxyType({"f1": Forward, "f0": Inverted})
 
 
 class FrameIndex(ABC):
     """Where the start image, the history and the section stand in time, for the rotary embedding."""
 
     @abstractmethod
-    def indices(self, layout: Forward, number: int) -> Indices:
-        """The frame indices that section `number` (from 0) and its context carry."""
+    def indices(self, layout: Layout, number: int) -> Indices:
+        """The frame indices that section `number` (from 0, as they are made) and its context carry."""
 
 
 @dataclass(frozen=True)
 class LocalIndex(FrameIndex):
-    """The same indices in every section: start 0, the history 1, 2, ..., then the section (released FramePack-F1)."""
+    """The released indices. F1: start 0, history 1, 2, ..., then the section, always the same. F0: see `Inverted`."""
 
-    def indices(self, layout: Forward, number: int) -> Indices:
-        return _consecutive(layout, first_history=1)
+    def indices(self, layout: Layout, number: int) -> Indices:
+        return _consecutive(layout, layout.first_local(number))
 
 
 @dataclass(frozen=True)
 class GlobalIndex(FrameIndex):
     """True indices in the whole video; the start image is 0, slots before it are negative and hold zero latents."""
 
-    def indices(self, layout: Forward, number: int) -> Indices:
-        return _consecutive(layout, first_history=layout.bounds(number)[0] - layout.history)
+    def indices(self, layout: Layout, number: int) -> Indices:
+        return _consecutive(layout, layout.first_global(number))
 
 
 @dataclass(frozen=True)
 class BoundedIndex(FrameIndex):
-    """True indices until the history is `limit` frames away from the start image, then no further (our choice)."""
+    """True indices until what follows the start image is `limit` frames away from it, then no further (our choice)."""
 
     limit: int = 16
 
-    def indices(self, layout: Forward, number: int) -> Indices:
-        return _consecutive(layout, first_history=min(layout.bounds(number)[0] - layout.history, self.limit))
+    def indices(self, layout: Layout, number: int) -> Indices:
+        return _consecutive(layout, min(layout.first_global(number), self.limit))
 
 
-def _consecutive(layout: Forward, first_history: int) -> Indices:
-    at_2x = first_history + layout.history_4x
-    at_1x = at_2x + layout.history_2x
-    at_section = at_1x + layout.history_1x
-    return Indices(
-        start=(0,),
-        history_4x=tuple(range(first_history, at_2x)),
-        history_2x=tuple(range(at_2x, at_1x)),
-        history_1x=tuple(range(at_1x, at_section)),
-        section=tuple(range(at_section, at_section + layout.section)),
-    )
+def _consecutive(layout: Layout, first: int) -> Indices:
+    ranges = {}
+    for group in layout.groups:
+        ranges[group] = tuple(range(first, first + layout.size(group)))
+        first += layout.size(group)
+    return Indices(start=(0,), **ranges)

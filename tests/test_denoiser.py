@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mpgen.denoiser import Denoiser
-from mpgen.memorypack.framepack import History
 from mpgen.memorypack.structures import StructureA, StructureB, StructureC
 from mpgen.sections import GlobalIndex, LocalIndex
 from mpgen.tensors import Guidance
@@ -33,7 +32,7 @@ def test_a_batch_at_different_sections_with_different_texts_is_two_single_runs(
     start, noisy, sigma = latents(2, 1), latents(2, 3, seed=7), torch.tensor([0.3, 0.9])
     sections = [latents(2, 3, seed=number) for number in range(2)]
     history, memory = remembered(denoiser, start, guidance, sections)
-    mixed = History(history.start, history.recent, (2, 5))  # the second video has been going on for longer
+    mixed = replace(history, numbers=(2, 5))  # the second video has been going on for longer
     both = denoiser(noisy, sigma, denoiser.pack(mixed, memory), guidance, 4.0)
     for i, length in enumerate((5, 2)):
         own = row(guidance, i, length)

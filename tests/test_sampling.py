@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -112,3 +113,22 @@ def test_euler_is_the_sum_of_its_steps(noise):
     for a, b in zip(sigmas.double()[:-1], sigmas.double()[1:], strict=True):
         x = x + (b - a) * Counted()(x, float(a))
     torch.testing.assert_close(euler(Counted(), noise, sigmas), x)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_unipc_converges_to_a_fine_reference_at_the_order_it_claims(noise, order):
+    """Between sigma 1 and 0.4; what is returned is the clean prediction there, so the last step's size is no error."""
+
+    def velocity(x, sigma):  # of data at -1 and 1: not linear, so that no order is exact
+        spread = (1 - sigma) / sigma**2
+        return (x - torch.tanh(spread * x)) / sigma
+
+    def made(steps, order):
+        levels = torch.cat([torch.logspace(0, math.log10(0.4), steps + 1, dtype=torch.float64), torch.zeros(1)])
+        return unipc(velocity, noise, levels, order)
+
+    reference = made(4000, 3)
+    errors = [(made(steps, order) - reference).square().mean().sqrt().item() for steps in (40, 80, 160, 320)]
+    measured = [math.log2(a / b) for a, b in pairwise(errors)]
+    assert measured[-1] > order - 0.15, measured
+    assert errors[-1] < errors[0] / 2 ** (2.5 * order), errors

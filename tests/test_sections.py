@@ -6,6 +6,7 @@ from mpgen.sections import (
     BoundedIndex,
     Forward,
     GlobalIndex,
+    Inverted,
     LocalIndex,
     count_sections,
     latent_frames,
@@ -77,3 +78,41 @@ def test_bounded_indices_are_global_until_the_limit_and_then_stand_still():
 def test_a_layout_that_does_not_pack_evenly_is_refused(wrong):
     with pytest.raises(ValueError, match="wanted"):
         Forward(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("num_sections", "paddings"),
+    [(1, (0,)), (3, (2, 1, 0)), (4, (3, 2, 1, 0)), (5, (3, 2, 2, 1, 0)), (7, (3, 2, 2, 2, 2, 1, 0))],
+)
+def test_f0_leaves_as_many_sections_blank_as_released(num_sections, paddings):
+    assert Inverted().for_video(num_sections).paddings() == paddings
+
+
+def test_local_indices_of_f0_are_the_released_table():
+    layout = Inverted().for_video(3)
+    first, last = LocalIndex().indices(layout, 0), LocalIndex().indices(layout, 2)
+    assert (first.section, first.history_1x) == (tuple(range(19, 28)), (28,))
+    assert (first.history_2x, first.history_4x) == ((29, 30), tuple(range(31, 47)))
+    assert (last.start, last.section, last.history_1x) == ((0,), tuple(range(1, 10)), (10,))
+    assert (last.history_2x, last.history_4x) == ((11, 12), tuple(range(13, 29)))
+
+
+@pytest.mark.parametrize("layout", [Forward(section=5), Inverted(section=5)])
+def test_the_sections_of_either_order_tile_the_same_video(layout):
+    bounds = [layout.for_video(6).bounds(number) for number in range(6)]
+    assert bounds[:: layout.direction] == [(1 + 5 * n, 6 + 5 * n) for n in range(6)]
+
+
+def test_global_indices_of_f0_are_the_true_latent_frames():
+    layout = Inverted(section=5, history_4x=8, history_2x=4, history_1x=2).for_video(7)
+    for number in range(7):
+        got = GlobalIndex().indices(layout, number)
+        begin, end = layout.bounds(number)
+        assert got.section == tuple(range(begin, end))
+        assert got.history_1x + got.history_2x + got.history_4x == tuple(range(end, end + 14))
+
+
+def test_an_order_takes_the_sizes_of_another():
+    sizes = Forward(3, 8, 4, 2)
+    assert Inverted.like(sizes) == Inverted(3, 8, 4, 2)
+    assert Forward.like(Inverted(3, 8, 4, 2)) == sizes

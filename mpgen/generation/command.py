@@ -1,103 +1,198 @@
 """`mpgen generate`: one video from an image or a scene of the built-in world, or a whole suite of them."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from mpgen.checkpoints import LoadedModel, load_for_generation
-from mpgen.data.manifest import read_manifest
-from mpgen.data.video import read_video
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
-from mpgen.data.world.truth import load_truth
 from mpgen.errors import UserError
+from mpgen.flow import shift_for_tokens
+from mpgen.generation.inputs import from_image, from_scene, from_video, from_world, size_for
+from mpgen.generation.models import choose_device, load_pipeline
+from mpgen.generation.offload import stream_blocks
 from mpgen.generation.pipeline import Job, Made, generate_video
+from mpgen.generation.prompts import read_prompts
 from mpgen.generation.rollout import Sampling
+from mpgen.generation.sizes import BUCKET_RESOLUTION, cover, read_picture
 from mpgen.sampling import SAMPLERS
-from mpgen.sections import sections_for
+from mpgen.sections import ORDERS, sections_for
 
 
 def generate(
-    ckpt_path: Path,
     output: Path,
+    ckpt_path: Path | None = None,
+    model: Path | None = None,
+    memory: Path | None = None,
+    encoders: Path | None = None,
+    lora: Sequence[Path] | Path = (),
     image: Path | None = None,
     prompt: str | None = None,
+    prompts: Path | None = None,
+    end_image: Path | None = None,
+    continue_from: Path | None = None,
     scene: Literal["occlude", "panback", "steady", "bounce"] | None = None,
     world: Path | None = None,
     context: Literal["first_frame", "witness"] = "first_frame",
     num_videos: int = 32,
     seconds: float = 5.0,
+    fps: float | None = None,
+    resolution: int | None = None,
+    height_px: int | None = None,
+    width_px: int | None = None,
+    order: Literal["f1", "f0"] = "f1",
     sampler: Literal["euler", "unipc"] = "euler",
     steps: int = 10,
-    shift: float = 1.0,
+    shift: float | Literal["auto"] | None = None,
     guidance_scale: float | None = None,
     seed: int = 0,
     ema: bool = True,
     device: str | None = None,
+    offload: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Make a video from a checkpoint, section by section; Ctrl-C leaves a playable file of what was done.
+    """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
-    Say what to start from in one of three ways: --image and --prompt; --scene, for a first frame and a caption of the
-    built-in world; or --world, a folder that `mpgen world` made, whose held-out videos are all made again.
+    Say what to start from in one of four ways: --image and --prompt; --continue_from, a video to go on with; --scene,
+    for a first frame and a caption of the built-in world; or --world, a folder that `mpgen world` made, whose held-out
+    videos are all made again.
 
     Example: mpgen generate --ckpt_path runs/quickstart/checkpoints/last.ckpt --scene bounce --output out.mp4
+    Example: mpgen generate --model weights/HunyuanVideo --image cat.png --prompt "a cat" --sampler unipc --steps 25
+    --output cat.mp4
 
     Args:
-        ckpt_path: a checkpoint that `mpgen fit` wrote.
         output: the mp4 to write, with a JSON of the same name beside it; a folder with --world.
-        image: the first frame; it is scaled to cover the model's size and cropped.
+        ckpt_path: a checkpoint that `mpgen fit` wrote; it knows its own encoders.
+        model: in its place, a folder with released FramePack or HunyuanVideo weights.
+        memory: with --model, a checkpoint of `mpgen fit` whose weights are laid over the released ones.
+        encoders: with --model, the released pipeline's folder with autoencoder, text and image encoders, if elsewhere.
+        lora: with --model, a LoRA file to merge, or several as [one.safetensors,two.safetensors].
+        image: the first frame; it is scaled to cover the video's size and cropped.
         prompt: the text; with --scene, in place of the scene's own caption.
+        prompts: texts that change on the way: a CSV with the columns seconds and prompt, or a YAML of seconds to
+            prompts. A change holds from the next section that begins at or after it; the sections so far are then kept
+            on disk, to make the memory anew under the new text.
+        end_image: the last frame; with --order f0.
+        continue_from: a video whose frames come first in the output; what follows is new. With --order f1.
         scene: a family of the built-in world; --seed says which of its scenes.
         world: make the held-out videos of this world.
         context: with --world, what the model is given: the first frame, or all true frames until the object has hidden.
         num_videos: with --world, how many of them.
-        seconds: length, rounded up to whole sections.
+        seconds: length of what is made, rounded up to whole sections.
+        fps: frames per second; those of training, and 30 for released weights, if not given.
+        resolution: choose the released size that is nearest in shape to the image; 640 is the released one, whose wide
+            shape is 480x832, and is taken for released weights if no size is given.
+        height_px: of the video, with --width_px; those of training if no size is given.
+        width_px: likewise.
+        order: f1 makes sections in the order of time; f0 the last one first (for the weights FramePackI2V_HY).
         sampler: euler, or unipc (third order).
         steps: forwards a section.
-        shift: of the noise levels towards 1; FramePack's value at 480p is 7.
-        guidance_scale: the distilled guidance; the one of training if not given.
+        shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
+            1 for a checkpoint and "auto" with --model if not given.
+        guidance_scale: the distilled guidance; the one of training, and 10 for released weights, if not given.
         seed: of the noise.
-        ema: use the averaged weights.
+        ema: use the averaged weights of a checkpoint.
         device: where to compute; a GPU if there is one.
+        offload: for a model larger than the GPU: one large module there at a time, the backbone block by block.
         overwrite: replace files that are there.
     """
-    ways = [name for name, given in (("--image", image), ("--scene", scene), ("--world", world)) if given is not None]
+    sources = (("--image", image), ("--continue_from", continue_from), ("--scene", scene), ("--world", world))
+    ways = [name for name, given in sources if given is not None]
     if len(ways) != 1:
+        wanted = ", ".join(name for name, _ in sources)
+        raise UserError(f"given {' and '.join(ways) or 'nothing'} to start from: wanted one of {wanted}")
+    if (ckpt_path is None) == (model is None):
+        raise UserError("wanted either --ckpt_path, a checkpoint of mpgen fit, or --model, released weights")
+    if seconds <= 0 or steps < 1 or num_videos < 1 or (fps is not None and fps <= 0):
         raise UserError(
-            f"given {' and '.join(ways) or 'nothing'} to start from: wanted one of --image, --scene, --world"
+            f"--seconds {seconds} --fps {fps} --steps {steps} --num_videos {num_videos}: wanted more than 0 seconds "
+            "and frames, and at least 1 step and 1 video"
         )
-    if seconds <= 0 or steps < 1 or num_videos < 1:
-        raise UserError(
-            f"--seconds {seconds} --steps {steps} --num_videos {num_videos}: wanted more than 0 seconds, "
-            "and at least 1 step and 1 video"
-        )
-    model = load_for_generation(ckpt_path, _device(device), ema)
-    scale = model.guidance_scale if guidance_scale is None else guidance_scale
-    sampling = Sampling(SAMPLERS[sampler], steps, shift, scale, seed)
-    num_sections = sections_for(seconds, model.fps, model.denoiser.layout.section)
+    with_model = [name for name, given in (("--memory", memory), ("--encoders", encoders), ("--lora", lora)) if given]
+    if model is None and with_model:
+        raise UserError(f"{' and '.join(with_model)} without --model: a checkpoint has its own weights")
+    if end_image is not None and not ORDERS[order].takes_end_image:
+        raise UserError(f"--end_image with --order {order}: wanted --order f0, which begins at the end of the video")
+    if continue_from is not None and ORDERS[order].direction < 0:
+        raise UserError(f"--continue_from with --order {order}: wanted --order f1, which goes on from what was before")
+    if world is not None and (end_image is not None or prompts is not None or order != "f1" or resolution or height_px):
+        raise UserError("--world makes its videos as they are: wanted no --end_image, --prompts, --order or size")
+
+    loras = [lora] if isinstance(lora, Path) else lora
+    loaded = _load(ckpt_path, model, memory, encoders, loras, device, ema, offload)
+    loaded = loaded if fps is None else replace(loaded, fps=fps)
+    num_sections = sections_for(seconds, loaded.fps, loaded.denoiser.layout.section)
 
     if world is not None:
-        jobs = _suite(model, world, output, context, num_videos, num_sections)
+        jobs = from_world(loaded, world, output, context, num_videos, num_sections)
     else:
         if output.suffix != ".mp4":
             raise UserError(f"--output {output}: wanted a name that ends in .mp4")
-        start, text = (
-            _from_image(model, image, prompt) if image is not None else _from_scene(model, scene, prompt, seed)
-        )
-        jobs = [Job(text, start, None, num_sections, output)]
+        script = None if prompts is None else read_prompts(prompts, prompt)
+
+        # Released weights alone make any released size: the one that suits the picture.
+        released = model is not None and memory is None and height_px is None and width_px is None
+        wanted_resolution = BUCKET_RESOLUTION if resolution is None and released else resolution
+
+        def choose_size(shape: tuple[int, int]) -> tuple[int, int]:
+            return size_for(loaded, shape, wanted_resolution, height_px, width_px)
+
+        known, text = None, prompt or ""
+        if image is not None:
+            start = from_image(image, choose_size)
+        elif continue_from is not None:
+            frames = from_video(loaded, continue_from, choose_size)
+            start, known = frames[0], frames[1:]
+        else:
+            start, caption = from_scene(loaded, scene, seed)
+            text = prompt or caption
+        end = None if end_image is None else cover(read_picture(end_image, "--end_image"), *start.shape[:2])
+        text = text if script is None else script.texts[0]
+        jobs = [Job(text, start, known, num_sections, output, end, ORDERS[order], script)]
+    scale = loaded.guidance_scale if guidance_scale is None else guidance_scale
+    amount = shift if shift is not None else 1.0 if model is None else "auto"
+    amount = _shift_for(loaded, jobs[0]) if amount == "auto" else float(amount)
+    _make(loaded, jobs, Sampling(SAMPLERS[sampler], steps, amount, scale, seed), output, world, overwrite)
+
+
+def _load(
+    ckpt_path: Path | None,
+    folder: Path | None,
+    memory: Path | None,
+    encoders: Path | None,
+    lora: Sequence[Path],
+    device: str | None,
+    ema: bool,
+    offload: bool,
+) -> LoadedModel:
+    place = choose_device(device)
+    if folder is not None:
+        return load_pipeline(folder, encoders, memory, lora, place, ema, offload)
+    if not offload:
+        return load_for_generation(ckpt_path, place, ema)
+    loaded = load_for_generation(ckpt_path, choose_device("cpu"), ema)
+    stream_blocks(loaded.denoiser, place)
+    return loaded
+
+
+def _shift_for(model: LoadedModel, job: Job) -> float:
+    """FramePack's shift for the tokens of one section."""
+    side_px = model.encoders.vae.spatial_stride * model.denoiser.config.patch_size
+    height, width = job.start.shape[:2]
+    return shift_for_tokens(model.denoiser.layout.section * (height // side_px) * (width // side_px))
+
+
+def _make(
+    model: LoadedModel, jobs: list[Job], sampling: Sampling, output: Path, world: Path | None, overwrite: bool
+) -> None:
+    """Makes the jobs and says so; a suite that was interrupted goes on where it stopped."""
     there = [job.output for job in jobs if job.output.exists()]
     if there and not overwrite and world is None:
         raise UserError(f"--output {output} exists: wanted a new name, or --overwrite true")
-
     for job in jobs:
         if world is not None and job.output in there and not overwrite:
-            continue  # a suite that was interrupted goes on where it stopped
+            continue
         made = generate_video(model, job, sampling)
         if made.interrupted:
             if world is None:
@@ -112,66 +207,6 @@ def generate(
         print(f"next:\n  mpgen evaluate --world {world} --videos {output} --output {output}/scores")
 
 
-def _device(name: str | None) -> torch.device:
-    """The device asked for; otherwise a GPU if there is one."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise UserError(f"--device {name} cannot be used, wanted cpu or cuda: {said}") from error
-    return device
-
-
 def _say(made: Made, fps: float, how: str) -> str:
     settings = made.output.with_suffix(".json")
     return f"{made.output}: {made.frames} frames, {made.frames / fps:.1f} s{how}; settings in {settings}"
-
-
-def _from_image(model: LoadedModel, path: Path, prompt: str | None) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-    try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-            fitted = ImageOps.fit(upright, (model.width_px, model.height_px), Image.Resampling.LANCZOS)
-    except FileNotFoundError:
-        raise UserError(f"--image {path} does not exist") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"--image {path} cannot be read as a picture: {error}") from error
-    return np.array(fitted), prompt or ""
-
-
-def _from_scene(
-    model: LoadedModel, family: str, prompt: str | None, seed: int
-) -> tuple[UInt8[np.ndarray, "h w 3"], str]:
-    size = model.height_px
-    scene = sample_scene(WorldSettings(size_px=size, fps=round(model.fps)), family, 61, (seed, 2))
-    return render_scene(scene, size)[0], prompt or scene.caption
-
-
-def _suite(
-    model: LoadedModel, world: Path, output: Path, context: str, num_videos: int, num_sections: int
-) -> list[Job]:
-    """The held-out videos of a world as jobs; with "witness", only those that have something to remember."""
-    records = read_manifest(world / "manifest.csv", split="val").records
-    section = model.denoiser.layout.section_pixel_frames
-    jobs = []
-    for record in records:
-        if len(jobs) == num_videos:
-            break
-        name = Path(record.path).stem
-        frames, known = read_video(record.path), None
-        if frames.shape[1:3] != (model.height_px, model.width_px):
-            raise UserError(
-                f"{record.path} is {frames.shape[2]}x{frames.shape[1]}: "
-                f"wanted {model.width_px}x{model.height_px}, which the model makes"
-            )
-        if context == "witness":
-            witness = load_truth(world / "truth" / f"{name}.json").witness_frames
-            num_known = -(-max(witness - 1, 0) // section)
-            if witness == 0 or len(frames) < 1 + num_known * section:
-                continue
-            known = frames[1 : 1 + num_known * section].copy() if num_known else None
-        jobs.append(Job(record.caption, frames[0].copy(), known, num_sections, output / f"{name}.mp4"))
-    if not jobs:
-        raise UserError(f"{world}: no held-out video suits --context {context}")
-    return jobs

@@ -7,11 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpgen.encoders.base import VideoAutoencoder
-from mpgen.tensors import Clip, Latents, Still
+from mpgen.sections import pixel_frames
+from mpgen.tensors import Clip, Latents
 
 
-def stream_clips(vae: VideoAutoencoder, start: Still, sections: Iterable[Latents]) -> Iterator[Clip]:
-    """The start frame, then the frames of every section; never more than one section and its overlap are kept.
+def stream_clips(
+    vae: VideoAutoencoder, start: Float[Tensor, "b c before h w"], sections: Iterable[Latents]
+) -> Iterator[Clip]:
+    """What comes first, then the frames of every section; never more than one section and its overlap are kept.
 
     A causal autoencoder (`overlap_latent_frames` 0) decodes every section by itself. Others decode a section together
     with the latent frames before it, and the frames decoded twice are cross-faded in a line, as FramePack does: decoded
@@ -19,8 +22,8 @@ def stream_clips(vae: VideoAutoencoder, start: Still, sections: Iterable[Latents
 
     Args:
         vae: decodes.
-        start: the start image's latents.
-        sections: as `rollout` yields them.
+        start: the start image's latents, or the end of a given video.
+        sections: those after it, in the order of time.
     """
     overlap = vae.overlap_latent_frames
     yield vae.decode(start)
@@ -34,10 +37,10 @@ def stream_clips(vae: VideoAutoencoder, start: Still, sections: Iterable[Latents
         whole = torch.cat([kept, section], 2)
         clip = vae.decode(whole)
         new = vae.temporal_stride * section.shape[2]
-        clip = clip[:, :, 1:] if held is None else _cross_fade(held, clip, new)
+        clip = clip[:, :, pixel_frames(start.shape[2]) :] if held is None else _cross_fade(held, clip, new)
         kept = whole[:, :, -overlap:]
         # Frames that the next decoding makes again wait for it: 4k - 3 for k latent frames, the first being a still.
-        again = min(1 + vae.temporal_stride * (kept.shape[2] - 1), clip.shape[2])
+        again = min(pixel_frames(kept.shape[2]), clip.shape[2])
         yield clip[:, :, : clip.shape[2] - again]
         held = clip[:, :, clip.shape[2] - again :]
     if held is not None:

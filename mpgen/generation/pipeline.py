@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,8 +18,11 @@ from mpgen.checkpoints import LoadedModel
 from mpgen.data.atomic import replacing
 from mpgen.data.video import VideoWriter
 from mpgen.generation.decoding import stream_clips
-from mpgen.generation.rollout import Sampling, rollout
-from mpgen.tensors import Clip, Latents
+from mpgen.generation.prompts import Prompts
+from mpgen.generation.rollout import Sampling, Script, rollout
+from mpgen.generation.store import LatentStore
+from mpgen.sections import ORDERS, Forward, Layout
+from mpgen.tensors import Clip, Guidance, Latents
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 
@@ -30,9 +34,13 @@ class Job:
     Args:
         prompt: the text.
         start: the first frame.
-        known: true frames that follow it, a whole number of sections, to be continued; None to begin from the image.
+        known: true frames that follow it, to be continued; as many whole sections as they hold, counted from their end,
+            are remembered. None to begin from the image.
         num_sections: sections to make.
         output: the mp4; a JSON with the same name is written beside it.
+        end: the last frame, for orders that take one.
+        order: which sections come first, see `mpgen.sections.ORDERS`.
+        prompts: texts by the time in the video, in place of `prompt`.
     """
 
     prompt: str
@@ -40,6 +48,9 @@ class Job:
     known: Frames | None
     num_sections: int
     output: Path
+    end: UInt8[np.ndarray, "h w 3"] | None = None
+    order: type[Layout] = Forward
+    prompts: Prompts | None = None
 
 
 @dataclass(frozen=True)
@@ -62,43 +73,54 @@ class Made:
 def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: bool = True) -> Made:
     """Writes the video of `job`, section by section; Ctrl-C leaves what was done as a playable file.
 
-    Memory does not grow with the number of sections.
+    Memory does not grow with the number of sections. An order that makes the last section first keeps the latents on
+    disk until all are there, and decodes them then, in the order of time. For a prompt that changes they are kept too.
     """
     device = next(model.denoiser.parameters()).device
     vae = model.encoders.vae
-    start_clip = to_clip(job.start[None]).to(device)
-    guidance = model.encoders.guidance([job.prompt], start_clip[:, :, 0]).to(device)
-    start = vae.encode(start_clip)
+    layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
     known = _known_sections(model, job, device)
+    guidances = _guidances(model, job, layout, len(known), device)
+    start = _encode_still(model, job.start, device)
+    end = None if job.end is None else _encode_still(model, job.end, device)
     card = _card(model, job, sampling)
     settings = json.dumps(card, ensure_ascii=False)
     metadata = {"comment": settings, "title": job.prompt, "encoder_settings": f"mpgen {__version__}"}
 
-    sections = rollout(model.denoiser, start, guidance, job.num_sections, sampling, known)
     bar = tqdm(total=job.num_sections, unit="section", desc=job.output.name, disable=not progress)
     height, width = job.start.shape[:2]
     frames, times, interrupted = 0, [], False
     job.output.parent.mkdir(parents=True, exist_ok=True)
-    with bar, VideoWriter(job.output, model.fps, height, width, metadata=metadata, atomic=False) as writer:
+    with (
+        bar,
+        _scratch() as past,
+        VideoWriter(job.output, model.fps, height, width, metadata=metadata, atomic=False) as writer,
+    ):
         try:
             # Known frames are written as they were given, not as the autoencoder sees them.
             given = [job.start[None]] if job.known is None else [job.start[None], job.known]
             for frame in (frame for part in given for frame in part):
                 writer.write(frame)
                 frames += 1
-            clips = stream_clips(vae, known[-1][:, :, -1:] if known else start, _ticking(sections, bar, times))
-            next(clips)  # the frame before the first new one, which is there already
+            script = None if job.prompts is None else Script(guidances, _store(past, "script"))
+            sections = rollout(
+                model.denoiser, start, guidances[0], job.num_sections, sampling, known, layout, end, script
+            )
+            made = _ticking(sections, bar, times)
+            clips = stream_clips(
+                vae, known[-1] if known else start, _in_order_of_time(made, layout, _store(past, "made"), device)
+            )
+            next(clips)  # the frames before the first new one, which are there already
             for clip in clips:
                 for frame in to_frames(clip):
                     writer.write(frame)
                     frames += 1
         except KeyboardInterrupt:
             interrupted = True
-    made = Made(job.output, frames, interrupted, tuple(times))
     record = card | {"frames": frames, "interrupted": interrupted, "seconds_per_section": [round(t, 4) for t in times]}
     with replacing(job.output.with_suffix(".json")) as half_written:
         half_written.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return made
+    return Made(job.output, frames, interrupted, tuple(times))
 
 
 def to_clip(frames: Frames) -> Clip:
@@ -111,11 +133,67 @@ def to_frames(clip: Float[Tensor, "1 3 t h w"]) -> Frames:
     return ((clip[0].permute(1, 2, 3, 0).float() + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
+def _scratch() -> TemporaryDirectory:
+    """A folder that is gone afterwards, whatever happens."""
+    return TemporaryDirectory(prefix="mpgen-")
+
+
+def _store(folder: str, name: str) -> LatentStore:
+    (Path(folder) / name).mkdir()
+    return LatentStore(Path(folder) / name)
+
+
+def _encode_still(
+    model: LoadedModel, frame: UInt8[np.ndarray, "h w 3"], device: torch.device
+) -> Float[Tensor, "1 c 1 latent_h latent_w"]:
+    return model.encoders.vae.encode(to_clip(frame[None]).to(device)).float()
+
+
 def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[Latents]:
+    """The whole sections at the end of the known frames, each encoded with the frame before it as its still."""
     if job.known is None:
         return []
-    clip = to_clip(np.concatenate([job.start[None], job.known])).to(device)
-    return list(model.encoders.vae.encode(clip)[:, :, 1:].split(model.denoiser.layout.section, 2))
+    step = model.denoiser.layout.section_pixel_frames
+    frames = np.concatenate([job.start[None], job.known])
+    first = (len(frames) - 1) % step
+    clips = (to_clip(frames[i : i + step + 1]).to(device) for i in range(first, len(frames) - 1, step))
+    return [model.encoders.vae.encode(clip)[:, :, 1:].float() for clip in clips]
+
+
+def _guidances(model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device) -> list[Guidance]:
+    """The guidance of every section to make, in the order they are made; one object for each text."""
+    image = to_clip(job.start[None]).to(device)[:, :, 0]
+    if job.prompts is None:
+        return [model.encoders.guidance([job.prompt], image).to(device)] * job.num_sections
+    # Frames of a given video that fill no section stand before the known ones.
+    before = (0 if job.known is None else len(job.known)) - num_known * layout.section_pixel_frames
+    texts = []
+    for number in range(num_known, num_known + job.num_sections):
+        place = (layout.bounds(number)[0] - 1) // layout.section
+        texts.append(job.prompts.at((before + place * layout.section_pixel_frames) / model.fps))
+    encoded = {text: model.encoders.guidance([text], image).to(device) for text in dict.fromkeys(texts)}
+    return [encoded[text] for text in texts]
+
+
+def _in_order_of_time(
+    sections: Iterable[Latents], layout: Layout, store: LatentStore, device: torch.device
+) -> Iterator[Latents]:
+    """The sections as they are to be seen; what was made backwards waits on disk until all is there.
+
+    When the user stops it, those that are there are still given, before the interruption goes on.
+    """
+    if layout.direction > 0:
+        yield from sections
+        return
+    stopped: KeyboardInterrupt | None = None
+    try:
+        for section in sections:
+            store.append(section)
+    except KeyboardInterrupt as stop:
+        stopped = stop
+    yield from (section.to(device) for section in reversed(store))
+    if stopped is not None:
+        raise stopped
 
 
 def _ticking(sections: Iterable[Latents], bar: tqdm, times: list[float]) -> Iterator[Latents]:
@@ -138,6 +216,9 @@ def _card(model: LoadedModel, job: Job, sampling: Sampling) -> dict:
         "fps": model.fps,
         "num_sections": job.num_sections,
         "section_frames": model.denoiser.layout.section_pixel_frames,
+        "order": next(name for name, order in ORDERS.items() if order is job.order),
+        "end_image": job.end is not None,
+        "prompts": None if job.prompts is None else asdict(job.prompts),
         "context_frames": 1 if job.known is None else 1 + len(job.known),
         "checkpoint": {"path": str(model.path), "updates": model.updates},
         "model": model.card,

@@ -1,6 +1,6 @@
 """Sections one after another, as latents. Constant memory: what is yielded is forgotten but for history and memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +8,11 @@ import torch
 from mpgen.denoiser import Denoiser
 from mpgen.dit.model import Context
 from mpgen.flow import sigma_schedule
+from mpgen.generation.store import LatentStore
 from mpgen.memorypack.framepack import History
 from mpgen.memorypack.semanticpack import Memory
 from mpgen.sampling import Sampler
+from mpgen.sections import Layout
 from mpgen.tensors import Guidance, Latents, Still
 
 
@@ -33,13 +35,31 @@ class Sampling:
     seed: int
 
 
+@dataclass(frozen=True)
+class Script:
+    """A prompt that changes on the way.
+
+    Where it changes, the long-term memory is made anew from all sections so far under the new prompt, so they are kept.
+
+    Args:
+        guidances: one for each section to make, in the order they are made; the same object while nothing changes.
+        past: takes the sections.
+    """
+
+    guidances: Sequence[Guidance]
+    past: LatentStore
+
+
 def rollout(
     denoiser: Denoiser,
     start: Still,
     guidance: Guidance,
     num_sections: int,
     sampling: Sampling,
-    known: Sequence[Latents] = (),
+    known: Iterable[Latents] = (),
+    layout: Layout | None = None,
+    end: Still | None = None,
+    script: Script | None = None,
 ) -> Iterator[Latents]:
     """The sections of a video, each as soon as it is done.
 
@@ -50,15 +70,41 @@ def rollout(
         num_sections: sections to make, after the known ones.
         sampling: how.
         known: true sections that come first, to continue a given video; they are remembered, not yielded.
+        layout: in which order the sections are made; that of training if None.
+        end: the last image's latents, for layouts that take one.
+        script: other guidance for some sections.
     """
-    history, memory = denoiser.begin(start, guidance)
+    dtype = next(denoiser.parameters()).dtype
+    start, guidance = start.to(dtype), guidance.to(dtype=dtype)
+    layout = (denoiser.layout if layout is None else layout).for_video(num_sections)
+    history, memory = denoiser.begin(start, guidance, layout=layout, end=None if end is None else end.to(dtype))
+    num_known = 0
     for section in known:
-        history, memory = denoiser.remember(history, memory, section)
-    shape = (*start.shape[:2], denoiser.layout.section, *start.shape[3:])
-    for number in range(len(known), len(known) + num_sections):
-        section = _sample(denoiser, history, memory, guidance, sampling, _noise(shape, sampling.seed, number).to(start))
+        history, memory = denoiser.remember(history, memory, section.to(dtype))
+        num_known += 1
+        if script is not None:
+            script.past.append(section)
+    shape = (*start.shape[:2], layout.section, *start.shape[3:])
+    prompted = guidance if script is None else script.guidances[0]
+    for number in range(num_known, num_known + num_sections):
+        if script is not None and script.guidances[number - num_known] is not prompted:
+            prompted = script.guidances[number - num_known]
+            guidance = prompted.to(dtype=dtype)
+            memory = None if memory is None else _recall(denoiser, start, guidance, script.past)
+        noise = _noise(shape, sampling.seed, number).to(start.device)
+        section = _sample(denoiser, history, memory, guidance, sampling, noise)
         yield section
-        history, memory = denoiser.remember(history, memory, section)
+        history, memory = denoiser.remember(history, memory, section.to(dtype))
+        if script is not None:
+            script.past.append(section)
+
+
+def _recall(denoiser: Denoiser, start: Still, guidance: Guidance, past: Iterable[Latents]) -> Memory | None:
+    """The memory of what has been, as if the guidance had always been this one."""
+    history, memory = denoiser.begin(start, guidance)
+    for section in past:
+        _, memory = denoiser.remember(history, memory, section.to(start))
+    return memory
 
 
 @torch.no_grad()  # here and not on the generator, whose caller decides about gradients between two sections
@@ -71,7 +117,7 @@ def _sample(
 
 @dataclass(frozen=True)
 class _Velocity:
-    """The network on one section's context, as a sampler wants it."""
+    """The network on one section's context, as a sampler wants it: fp32 outside, the network's own dtype inside."""
 
     denoiser: Denoiser
     context: Context
@@ -80,7 +126,8 @@ class _Velocity:
 
     def __call__(self, x: Latents, sigma: float) -> Latents:
         levels = x.new_full((len(x),), sigma)
-        return self.denoiser(x, levels, self.context, self.guidance, self.guidance_scale).float()
+        own = next(self.denoiser.parameters()).dtype
+        return self.denoiser(x.to(own), levels, self.context, self.guidance, self.guidance_scale).float()
 
 
 def _noise(shape: tuple[int, ...], seed: int, number: int) -> Latents:

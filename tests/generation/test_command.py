@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.truth import load_truth
 from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
+from mpgen.flow import shift_for_tokens
 from mpgen.generation import command
 from mpgen.generation.command import generate
 
@@ -21,16 +23,32 @@ def picture(tmp_path, scene_frames):
 
 def test_an_image_and_a_prompt_become_a_video_of_whole_sections(trained, tmp_path, picture, capsys):
     output = tmp_path / "out.mp4"
-    generate(trained, output, image=picture, prompt="a red disc", seconds=0.5, steps=1)
+    generate(output, trained, image=picture, prompt="a red disc", seconds=0.5, steps=1)
     assert read_video(output).shape == (17, 32, 32, 3)  # 12 frames are one section and a half
     assert json.loads(output.with_suffix(".json").read_text())["prompt"] == "a red disc"
     assert f"{output}: 17 frames, 0.7 s" in capsys.readouterr().out
 
 
+def test_resolution_and_rate_may_be_asked_for(trained, tmp_path, picture):
+    output = tmp_path / "out.mp4"
+    generate(output, trained, image=picture, seconds=0.5, fps=12.0, steps=1, resolution=64, shift="auto")
+    assert read_video(output).shape == (9, 48, 64, 3)  # 50 x 40 is nearest in shape to 704 x 544
+    card = json.loads(output.with_suffix(".json").read_text())
+    assert card["fps"] == 12.0
+    assert card["sampling"]["shift"] == pytest.approx(shift_for_tokens(2 * 3 * 4))
+
+
+def test_offloading_changes_no_pixel(trained, tmp_path):
+    outputs = [tmp_path / f"{offload}.mp4" for offload in (False, True)]
+    for output in outputs:
+        generate(output, trained, scene="bounce", seconds=0.1, steps=1, offload=output.stem == "True")
+    assert np.array_equal(*(read_video(output) for output in outputs))
+
+
 def test_a_scene_brings_its_first_frame_and_its_caption(trained, tmp_path):
     first, again, other = (tmp_path / f"{name}.mp4" for name in ("first", "again", "other"))
     for output, seed in ((first, 1), (again, 1), (other, 2)):
-        generate(trained, output, scene="bounce", seconds=0.1, steps=1, seed=seed)
+        generate(output, trained, scene="bounce", seconds=0.1, steps=1, seed=seed)
     assert np.array_equal(read_video(first), read_video(again))
     assert np.abs(read_video(first)[0].astype(int) - read_video(other)[0]).mean() > 3
     assert json.loads(first.with_suffix(".json").read_text())["prompt"]
@@ -45,18 +63,18 @@ def world(tmp_path_factory):
 
 
 def test_all_held_out_videos_of_a_world_are_made_and_none_twice(trained, tmp_path, world, monkeypatch):
-    generate(trained, tmp_path / "made", world=world, seconds=0.1, steps=1, num_videos=3)
+    generate(tmp_path / "made", trained, world=world, seconds=0.1, steps=1, num_videos=3)
     names = [f"val_0000{n}_{family}.mp4" for n, family in enumerate(("occlude", "steady", "occlude"))]
     assert sorted(path.name for path in (tmp_path / "made").glob("*.mp4")) == names
     made, generate_video = [], command.generate_video
     monkeypatch.setattr(command, "generate_video", lambda *given: made.append(given[1]) or generate_video(*given))
     (tmp_path / "made" / names[1]).unlink()
-    generate(trained, tmp_path / "made", world=world, seconds=0.1, steps=1, num_videos=3)
+    generate(tmp_path / "made", trained, world=world, seconds=0.1, steps=1, num_videos=3)
     assert [job.output.name for job in made] == [names[1]]
 
 
 def test_witnesses_see_all_until_the_object_has_hidden(trained, tmp_path, world):
-    generate(trained, tmp_path / "made", world=world, context="witness", seconds=0.1, steps=1)
+    generate(tmp_path / "made", trained, world=world, context="witness", seconds=0.1, steps=1)
     made = sorted((tmp_path / "made").glob("*.mp4"))
     witnessed = [path.stem for path in sorted((world / "truth").iterdir()) if load_truth(path).witness_frames]
     assert [path.stem for path in made] == witnessed != []
@@ -69,10 +87,22 @@ def test_witnesses_see_all_until_the_object_has_hidden(trained, tmp_path, world)
         assert np.abs(read_video(path)[:known].astype(int) - truth[:known]).mean() < 6
 
 
+PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts", "model")
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         ({}, "given nothing to start from"),
+        ({"scene": "bounce", "model": "here"}, "either --ckpt_path.*or --model"),
+        ({"scene": "bounce", "lora": [Path("x")]}, "--lora without --model"),
+        ({"scene": "bounce", "end_image": "start.png"}, "--end_image with --order f1"),
+        ({"continue_from": "x.mp4", "order": "f0"}, "--continue_from with --order f0"),
+        ({"continue_from": "none.mp4"}, r"none\.mp4"),
+        ({"image": "start.png", "resolution": 64, "height_px": 32, "width_px": 32}, "--resolution 64"),
+        ({"image": "start.png", "height_px": 30, "width_px": 32}, "wanted multiples of 16"),
+        ({"image": "start.png", "prompts": "none.csv"}, r"none\.csv does not exist"),
+        ({"image": "start.png", "fps": 0.0}, "--fps 0.0"),
         ({"scene": "bounce", "image": "start.png"}, "given --image and --scene"),
         ({"scene": "bounce", "seconds": 0.0}, "--seconds 0.0"),
         ({"scene": "bounce", "steps": 0}, "--steps 0"),
@@ -89,7 +119,7 @@ def test_what_cannot_be_made_is_one_line_that_says_why(trained, tmp_path, pictur
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "there.mp4").write_text("precious")
     given = {"ckpt_path": trained, "output": tmp_path / "out.mp4", "steps": 1, "seconds": 0.1}
-    given |= {n: tmp_path / v if n in ("image", "output", "ckpt_path") else v for n, v in options.items()}
+    given |= {n: tmp_path / v if n in PATHS else v for n, v in options.items()}
     with pytest.raises(UserError, match=complaint) as error:
         generate(**given)
     assert "\n" not in str(error.value)
@@ -102,7 +132,7 @@ def test_an_interrupted_suite_leaves_no_half_video(trained, tmp_path, world, mon
 
     monkeypatch.setattr(command, "SAMPLERS", {"euler": impatient})
     with pytest.raises(SystemExit):
-        generate(trained, tmp_path / "made", world=world, seconds=0.1, steps=1)
+        generate(tmp_path / "made", trained, world=world, seconds=0.1, steps=1)
     assert list((tmp_path / "made").iterdir()) == []
 
 
@@ -110,4 +140,4 @@ def test_a_world_of_another_size_is_an_error_that_names_both(trained, tmp_path):
     settings = WorldSettings(48, 24, 0, 1, (9,), families={"steady": 1.0})
     render_world(settings, tmp_path / "world", processes=1)
     with pytest.raises(UserError, match=r"48x48.*32x32"):
-        generate(trained, tmp_path / "made", world=tmp_path / "world", seconds=0.1, steps=1)
+        generate(tmp_path / "made", trained, world=tmp_path / "world", seconds=0.1, steps=1)

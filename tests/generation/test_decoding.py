@@ -47,6 +47,16 @@ def test_every_frame_comes_once_and_in_order(overlap, sections):
     torch.testing.assert_close(frames[0, 0, :, 0, 0], torch.arange(1.0 + 12 * sections))
 
 
+@pytest.mark.parametrize("overlap", [1, 3, 5])
+def test_what_goes_on_from_a_given_video_begins_right_after_it(overlap):
+    start, sections = numbered(3, 3)
+    given, *new = [torch.cat([start, sections[0]], 2), *sections[1:]]
+    clips = list(stream_clips(Counting(overlap), given, new))
+    assert clips[0].shape[2] == 13
+    frames = torch.cat(clips, 2)
+    torch.testing.assert_close(frames[0, 0, :, 0, 0], torch.arange(1.0 + 36))
+
+
 def test_a_causal_autoencoder_decodes_every_section_by_itself():
     vae = TinyVAE()
     latents = vae.encode(torch.rand(1, 3, 25, 16, 24) * 2 - 1)

@@ -7,8 +7,10 @@ import torch
 
 from mpgen.data.video import read_metadata, read_video
 from mpgen.generation.pipeline import Job, generate_video, to_clip, to_frames
+from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler, unipc
+from mpgen.sections import Inverted
 
 SAMPLING = Sampling(euler, 2, 1.5, 2.0, 9)
 
@@ -96,3 +98,62 @@ def test_the_same_job_gives_the_same_file(model, make_job):
         generate_video(model, make_job(1, name=name), SAMPLING, progress=False).output for name in ("a.mp4", "b.mp4")
     ]
     assert np.array_equal(*(read_video(file) for file in files))
+
+
+def test_a_video_made_backwards_is_written_in_the_order_of_time(model, make_job):
+    job = replace(make_job(), order=Inverted)
+    made = generate_video(model, job, SAMPLING, progress=False)
+    video = read_video(made.output)
+    assert (made.frames, len(video)) == (25, 25)
+    start_clip = to_clip(job.start[None])
+    start = model.encoders.vae.encode(start_clip)
+    guidance = model.encoders.guidance([job.prompt], start_clip[:, :, 0])
+    sections = list(rollout(model.denoiser, start, guidance, 3, SAMPLING, layout=Inverted.like(model.denoiser.layout)))
+    wanted = to_frames(model.encoders.vae.decode(torch.cat(sections[::-1], 2), starts_with_still=False))
+    assert np.abs(video[1:].astype(int) - wanted).mean() < 6
+
+
+def test_an_interrupted_video_made_backwards_holds_its_end(model, make_job):
+    sections = []
+
+    def impatient(velocity_fn, x, sigmas):
+        if len(sections) == 2:
+            raise KeyboardInterrupt
+        sections.append(euler(velocity_fn, x, sigmas))
+        return sections[-1]
+
+    job = replace(make_job(num_sections=4), order=Inverted)
+    made = generate_video(model, job, replace(SAMPLING, sampler=impatient), progress=False)
+    assert made.interrupted
+    assert made.frames == len(read_video(made.output)) == 17
+
+
+def test_a_change_of_prompt_changes_what_comes_after_it_and_nothing_before(model, make_job):
+    same = generate_video(model, make_job(4, name="a.mp4"), SAMPLING, progress=False)
+    texts = (make_job().prompt, "a blue ring moves left")
+    # Sections of 8 frames begin at 1/3 s, 2/3 s, ... : the third one is the first at or after 0.4 s.
+    job = replace(make_job(4, name="b.mp4"), prompts=Prompts((0.0, 0.4), texts))
+    changed = generate_video(model, job, SAMPLING, progress=False)
+    a, b = (read_video(made.output).astype(int) for made in (same, changed))
+    assert np.array_equal(a[:16], b[:16])
+    assert np.abs(a[17:] - b[17:]).max() > 0
+    record = json.loads(changed.output.with_suffix(".json").read_text())
+    assert record["prompts"] == {"seconds": [0.0, 0.4], "texts": list(texts)}
+
+
+def test_no_latents_are_left_on_the_disk(model, make_job, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    generate_video(model, replace(make_job(2), order=Inverted), SAMPLING, progress=False)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_known_frames_that_fill_no_section_are_written_but_not_remembered(model, make_job, scene_frames, count_calls):
+    job = replace(make_job(1), known=scene_frames[1:20])
+    encoded = count_calls(model.encoders.vae, "encode")
+    made = generate_video(model, job, SAMPLING, progress=False)
+    assert made.frames == len(read_video(made.output)) == 28
+    clips = [given[0] for given in encoded if given[0].shape[2] > 1]
+    assert [clip.shape[2] for clip in clips] == [9, 9]
+    assert np.array_equal(to_frames(clips[0])[0], scene_frames[3])
+    assert np.array_equal(to_frames(clips[1])[-1], scene_frames[19])

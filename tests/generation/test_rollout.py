@@ -1,9 +1,11 @@
 import pytest
 import torch
 
-from mpgen.generation.rollout import Sampling, rollout
+from mpgen.generation.rollout import Sampling, Script, rollout
+from mpgen.generation.store import LatentStore
 from mpgen.memorypack.framepack import History
 from mpgen.sampling import SAMPLERS, euler
+from mpgen.sections import Inverted
 
 
 def sampling(sampler="euler", seed=3, steps=2, scale=4.0) -> Sampling:
@@ -75,11 +77,11 @@ def test_a_section_is_the_sampler_on_what_came_before(make_denoiser, latents, ma
     torch.testing.assert_close(second, noise_of(second.shape) - velocity)
 
 
-def noise_of(shape) -> torch.Tensor:
-    """The noise of the second section, seen through a network that says zero."""
+def noise_of(shape, number=1) -> torch.Tensor:
+    """The noise that a section begins from."""
     from mpgen.generation.rollout import _noise
 
-    return _noise(tuple(shape), 3, 1)
+    return _noise(tuple(shape), 3, number)
 
 
 def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents, make_guidance, monkeypatch):
@@ -104,3 +106,61 @@ def test_nothing_made_has_a_graph(make_denoiser, latents, make_guidance):
     for section in made:
         assert torch.is_grad_enabled()  # the caller's own gradients are its own affair
         assert not section.requires_grad
+
+
+def test_a_script_that_never_changes_changes_nothing(make, make_denoiser, latents, make_guidance, tmp_path):
+    guidance = make_guidance(4, 2)
+    script = Script([guidance] * 3, LatentStore(tmp_path))
+    scripted = list(rollout(make_denoiser(), latents(2, 1), guidance, 3, sampling(), script=script))
+    assert all(torch.equal(a, b) for a, b in zip(scripted, make(3), strict=True))
+
+
+def test_at_a_change_of_prompt_the_memory_is_as_if_the_new_one_had_always_been(
+    make_denoiser, latents, make_guidance, tmp_path, monkeypatch
+):
+    denoiser, start = make_denoiser(), latents(1, 1)
+    old, new = make_guidance(4), make_guidance(6, seed=1)
+    read, pack = [], denoiser.pack
+    monkeypatch.setattr(
+        denoiser, "pack", lambda history, memory: read.append((history, memory)) or pack(history, memory)
+    )
+    known = [latents(1, 3, seed=8)]
+    script = Script([old, old, new], LatentStore(tmp_path))
+    made = list(rollout(denoiser, start, old, 3, sampling(), known, script=script))
+    before = list(rollout(denoiser, start, old, 2, sampling(), known))
+    assert all(torch.equal(a, b) for a, b in zip(made, before, strict=False))
+
+    history, memory = denoiser.begin(start, new)
+    for section in known + made[:2]:
+        history, memory = denoiser.remember(history, memory, section)
+    seen, psi = read[2]
+    torch.testing.assert_close(psi.base.tokens, memory.base.tokens)
+    assert torch.equal(seen.recent, history.recent)
+    with torch.no_grad():
+        context = pack(history, memory)
+    fresh = sampling().sampler(
+        lambda x, sigma: denoiser(x, x.new_full((1,), sigma), context, new, 4.0).detach(),
+        noise_of(made[2].shape, 3),
+        torch.tensor([1.0, 0.5, 0.0]),
+    )
+    torch.testing.assert_close(made[2], fresh)
+
+
+def test_an_inverted_video_begins_at_its_end_and_sees_what_follows(make_denoiser, latents, make_guidance, count_calls):
+    denoiser = make_denoiser()
+    calls = count_calls(denoiser, "pack")
+    layout = Inverted.like(denoiser.layout)
+    made = list(rollout(denoiser, latents(1, 1), make_guidance(4), 3, sampling(), layout=layout))
+    windows = [history.window() for history, _ in calls]
+    assert not windows[0].any()
+    torch.testing.assert_close(windows[1][:, :, :3], made[0])
+    torch.testing.assert_close(windows[2][:, :, :6], torch.cat([made[1], made[0]], 2))
+
+
+def test_a_network_in_bf16_makes_fp32_latents_near_those_of_fp32(make_denoiser, latents, make_guidance):
+    made = [
+        next(iter(rollout(make_denoiser().to(dtype), latents(1, 1), make_guidance(4), 1, sampling())))
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert made[1].dtype == torch.float32
+    assert 0 < (made[0] - made[1]).abs().max() < 0.2

@@ -1,0 +1,114 @@
+"""What a video begins from: an image, a scene of the built-in world, a video to go on with, a world's held-out ones."""
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mpgen.checkpoints import LoadedModel
+from mpgen.data.manifest import read_manifest
+from mpgen.data.video import decode_clip, iter_video, read_video
+from mpgen.data.world.families import sample_scene
+from mpgen.data.world.render import render_scene
+from mpgen.data.world.settings import WorldSettings
+from mpgen.data.world.truth import load_truth
+from mpgen.errors import UserError
+from mpgen.generation.pipeline import Job
+from mpgen.generation.sizes import bucket_for, cover, read_picture
+
+Frame = UInt8[np.ndarray, "h w 3"]
+ChooseSize = Callable[[tuple[int, int]], tuple[int, int]]  # height and width of a source to those of the video
+
+
+def size_for(
+    model: LoadedModel, shape: tuple[int, int], resolution: int | None, height_px: int | None, width_px: int | None
+) -> tuple[int, int]:
+    """Height and width of the video to make.
+
+    Args:
+        model: has a size of its own, which is taken when nothing is asked for.
+        shape: height and width of what the video begins from.
+        resolution: choose the released bucket that is nearest in shape.
+        height_px, width_px: ask for a size, both or neither.
+
+    Raises:
+        UserError: a contradiction, or sides that the model's patches do not tile.
+    """
+    if (height_px is None) != (width_px is None) or (height_px is not None and resolution is not None):
+        raise UserError(
+            f"--resolution {resolution} --height_px {height_px} --width_px {width_px}: "
+            "wanted a resolution, or both a height and a width, or none of them"
+        )
+    multiple = model.encoders.vae.spatial_stride * model.denoiser.config.patch_size
+    if resolution is not None:
+        return bucket_for(*shape, resolution, multiple)
+    if height_px is None or width_px is None:
+        return model.height_px, model.width_px
+    if height_px < multiple or width_px < multiple or height_px % multiple or width_px % multiple:
+        raise UserError(f"--height_px {height_px} --width_px {width_px}: wanted multiples of {multiple}")
+    return height_px, width_px
+
+
+def from_image(path: Path, choose_size: ChooseSize) -> Frame:
+    """The picture at the size that `choose_size` makes of its own."""
+    picture = read_picture(path, "--image")
+    return cover(picture, *choose_size((picture.height, picture.width)))
+
+
+def from_scene(model: LoadedModel, family: str, seed: int) -> tuple[Frame, str]:
+    """First frame and caption of a scene of the built-in world, as wide as the model."""
+    size = model.height_px
+    scene = sample_scene(WorldSettings(size_px=size, fps=round(model.fps)), family, 61, (seed, 2))
+    return render_scene(scene, size)[0], scene.caption
+
+
+def from_video(model: LoadedModel, path: Path, choose_size: ChooseSize) -> UInt8[np.ndarray, "t h w 3"]:
+    """All frames of a video at the model's rate; they stay in memory, 1.2 MB a frame at 480 x 832.
+
+    Raises:
+        UserError: it cannot be used, or is shorter than a start frame and one section.
+    """
+    with closing(iter_video(path)) as video:
+        first = next(video, None)
+    if first is None:
+        raise UserError(f"--continue_from {path} has no frame")
+    height, width = choose_size(first.shape[:2])
+    frames = decode_clip(path, model.fps, height, width)
+    wanted = 1 + model.denoiser.layout.section_pixel_frames
+    if len(frames) < wanted:
+        raise UserError(
+            f"--continue_from {path} has {len(frames)} frames at {model.fps:g} a second: "
+            f"wanted at least {wanted}, a start frame and one section"
+        )
+    return frames
+
+
+def from_world(
+    model: LoadedModel, world: Path, output: Path, context: str, num_videos: int, num_sections: int
+) -> list[Job]:
+    """The held-out videos of a world as jobs; with "witness", only those that have something to remember."""
+    records = read_manifest(world / "manifest.csv", split="val").records
+    section = model.denoiser.layout.section_pixel_frames
+    jobs = []
+    for record in records:
+        if len(jobs) == num_videos:
+            break
+        name = Path(record.path).stem
+        frames, known = read_video(record.path), None
+        if frames.shape[1:3] != (model.height_px, model.width_px):
+            raise UserError(
+                f"{record.path} is {frames.shape[2]}x{frames.shape[1]}: "
+                f"wanted {model.width_px}x{model.height_px}, which the model makes"
+            )
+        if context == "witness":
+            witness = load_truth(world / "truth" / f"{name}.json").witness_frames
+            num_known = -(-max(witness - 1, 0) // section)
+            if witness == 0 or len(frames) < 1 + num_known * section:
+                continue
+            known = frames[1 : 1 + num_known * section].copy() if num_known else None
+        jobs.append(Job(record.caption, frames[0].copy(), known, num_sections, output / f"{name}.mp4"))
+    if not jobs:
+        raise UserError(f"{world}: no held-out video suits --context {context}")
+    return jobs
