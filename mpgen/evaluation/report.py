@@ -85,7 +85,7 @@ def plot_curves(scores: Mapping[str, Sequence[VideoScores]], path: Path) -> None
     }
     for who, videos in scores.items():
         curves = section_curves(videos)
-        for axes, key in zip(panels, names, strict=False):
+        for axes, key in zip(panels[: len(names)], names, strict=True):
             points = [(number + 1.0, value) for number, value in enumerate(curves[key]) if value is not None]
             _draw(axes, [number for number, _ in points], [value for _, value in points], who)
             axes.set(xlabel="section", title=names[key])

@@ -35,7 +35,7 @@ def test_going_on_from_known_sections_is_having_made_them(make, known):
 
 
 def test_more_sections_do_not_change_the_first_ones(make):
-    for a, b in zip(make(2), make(3), strict=False):
+    for a, b in zip(make(2), make(3)[:2], strict=True):
         assert torch.equal(a, b)
 
 
@@ -128,7 +128,7 @@ def test_at_a_change_of_prompt_the_memory_is_as_if_the_new_one_had_always_been(
     script = Script([old, old, new], LatentStore(tmp_path))
     made = list(rollout(denoiser, start, old, 3, sampling(), known, script=script))
     before = list(rollout(denoiser, start, old, 2, sampling(), known))
-    assert all(torch.equal(a, b) for a, b in zip(made, before, strict=False))
+    assert all(torch.equal(a, b) for a, b in zip(made[:2], before, strict=True))
 
     history, memory = denoiser.begin(start, new)
     for section in known + made[:2]:
