@@ -32,6 +32,7 @@ COMMANDS = {
     "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score generated videos against the built-in world"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),
+    "data": Command("mpgen.data.command", "main", "from a table of videos to a cache to train on", own_parser=True),
     "world": Command("mpgen.data.world.command", "world", "render the built-in world and look at it"),
 }
 

@@ -45,11 +45,13 @@ class Schema:
         groups: classes whose parameters are nested keys, like `model.clip_norm`.
         options: single options.
         links: keys that follow another one, which is the one to give.
+        positionals: those of the options that are given on the command line by their place, in order.
     """
 
     groups: Mapping[str, type]
     options: Mapping[str, Parameter]
     links: Mapping[str, str]
+    positionals: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,11 @@ def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             found[name] = Parameter(kind, parameter.default is parameter.empty and not _has_defaults(kind))
     return found
+
+
+def positionals_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The parameters before `/`, in order."""
+    return tuple(name for name, p in _signature(function).items() if p.kind is p.POSITIONAL_ONLY)
 
 
 def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -33,7 +33,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     return err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["-h"], [], ["--version"]])
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], [], ["--version"], ["data", "--help"]])
 def test_help_imports_nothing_heavy(argv):
     script = f"import sys; from mpgen.cli import main; main(); print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script, *argv], capture_output=True, text=True, check=True)

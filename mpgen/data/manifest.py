@@ -1,22 +1,21 @@
 """Reads a manifest: a CSV with one video a row, from any spreadsheet.
 
-Columns: `video` (relative to the CSV, or absolute) is required; `caption`, `split` (default "train"), `start_seconds`
-    and `end_seconds`
-are optional; others are ignored. A bad row costs that row, never the run; a CSV that cannot be read as a table is one
-clear error.
+Columns: `video` (relative to the CSV, or absolute) is required; `caption`, `split` (default "train"), `start_seconds`,
+`end_seconds`, `source` and `clip_id` are optional; others are ignored. With a `clip_id` a video keeps its name, and so
+its place in the cache, wherever its file lies. A bad row costs that row, never the run; a CSV that cannot be read as a
+table is one clear error.
 """
 
-import csv
-import io
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpgen.data.records import Reject, VideoRecord, video_uid
+from mpgen.data.table import read_cells
 from mpgen.errors import UserError
 
-KNOWN_COLUMNS = ("video", "caption", "split", "start_seconds", "end_seconds")
+KNOWN_COLUMNS = ("video", "caption", "split", "start_seconds", "end_seconds", "source", "clip_id")
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,19 @@ class _BadRow(Exception):
     """Why a row cannot be used: `reason` and `detail` of its `Reject`."""
 
 
-def read_manifest(csv_path: Path, split: str | None = None) -> Manifest:
+def read_manifest(csv_path: Path, split: str | None = None, folder: Path | None = None) -> Manifest:
     """The videos of a manifest, or of one split of it; bad rows of every split are among the rejects.
+
+    Args:
+        csv_path: the manifest.
+        split: only this one.
+        folder: what the videos' paths are relative to; by default the folder of the manifest.
 
     Raises:
         UserError: no such file, no column `video`, a column twice, or no row at all.
     """
     rows = _read_rows(csv_path)
+    folder = csv_path.parent if folder is None else folder
     header = [name.strip() for name in rows[0]] if rows else []
     columns = {name: header.index(name) for name in KNOWN_COLUMNS if name in header}
     if "video" not in columns:
@@ -55,7 +60,7 @@ def read_manifest(csv_path: Path, split: str | None = None) -> Manifest:
             continue
         video = cells[columns["video"]].strip() if columns["video"] < len(cells) else ""
         try:
-            record = _to_record(csv_path, number, cells, len(header), columns)
+            record = _to_record(folder, number, cells, len(header), columns)
             if record.uid in first_row_of:
                 raise _BadRow("duplicate", f"the same video and span as row {first_row_of[record.uid]}")
         except _BadRow as error:
@@ -68,22 +73,26 @@ def read_manifest(csv_path: Path, split: str | None = None) -> Manifest:
     return Manifest([record for record in records if split is None or record.split == split], rejects)
 
 
+def training_records(manifest: Manifest, csv_path: Path) -> list[VideoRecord]:
+    """The rows of the splits that a run reads: `train` and `val`.
+
+    Raises:
+        UserError: there are rows, all of other splits.
+    """
+    records = [record for record in manifest.records if record.split in ("train", "val")]
+    if manifest.records and not records:
+        splits = sorted({record.split for record in manifest.records})
+        raise UserError(f"{csv_path}: has the splits {splits}, wanted `train` and perhaps `val`")
+    return records
+
+
 def _read_rows(csv_path: Path) -> list[list[str]]:
     if not csv_path.is_file():
         raise UserError(f"{csv_path}: no such manifest, wanted a CSV file with a column `video`")
-    data = csv_path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")  # what Excel writes in the west
-    csv.field_size_limit(2**31 - 1)  # captions may be long
-    try:
-        return list(csv.reader(io.StringIO(text, newline="")))
-    except csv.Error as error:
-        raise UserError(f"{csv_path}: cannot be read as CSV: {error}") from error
+    return list(read_cells(csv_path))
 
 
-def _to_record(csv_path: Path, number: int, cells: list[str], num_columns: int, columns: dict[str, int]) -> VideoRecord:
+def _to_record(folder: Path, number: int, cells: list[str], num_columns: int, columns: dict[str, int]) -> VideoRecord:
     if len(cells) < num_columns or any(cell.strip() for cell in cells[num_columns:]):
         raise _BadRow(
             "wrong_columns", f"has {len(cells)} columns, the header has {num_columns}; a comma needs quotes around it"
@@ -96,12 +105,13 @@ def _to_record(csv_path: Path, number: int, cells: list[str], num_columns: int, 
     if end <= start:
         raise _BadRow("bad_span", f"end {end} s is not after start {start} s")
     end_seconds = None if end == math.inf else end
-    path = csv_path.parent / values["video"]
+    path = folder / values["video"]
     if not os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
         raise _BadRow("missing", f"no such file: {path}")
-    source = csv_path.resolve().parent.name
+    source = values.get("source", "") or folder.resolve().name
+    name = values.get("clip_id", "") or Path(values["video"]).as_posix()
     return VideoRecord(
-        uid=video_uid(source, Path(values["video"]).as_posix(), start, end_seconds),
+        uid=video_uid(source, name, start, end_seconds),
         path=path,
         caption=values.get("caption", ""),
         split=values.get("split", "") or "train",

@@ -34,6 +34,19 @@ def test_columns_may_come_in_any_order_and_others_are_ignored(folder):
     assert (record.start_seconds, record.end_seconds) == (1.5, 4.0)
 
 
+def test_a_video_with_a_clip_id_keeps_its_name_when_its_file_moves(folder):
+    (folder / "moved").mkdir()
+    (folder / "moved" / "a.mp4").write_bytes(b"")
+    table = "video,source,clip_id,start_seconds,end_seconds\n{},{},{},1,4\n"
+    here = read(folder, table.format("a.mp4", "mira_v0", "12.10")).records[0]
+    there = read(folder, table.format("moved/a.mp4", "mira_v0", "12.10")).records[0]
+    assert here.uid == there.uid
+    assert here.path != there.path
+    assert here.source == "mira_v0"
+    for other in (("mira_v1", "12.10"), ("mira_v0", "12.1")):
+        assert read(folder, table.format("a.mp4", *other)).records[0].uid != here.uid
+
+
 def test_only_the_video_is_required(folder):
     record = read(folder, "video\na.mp4\n").records[0]
     assert (record.caption, record.split, record.start_seconds, record.end_seconds) == ("", "train", 0.0, None)

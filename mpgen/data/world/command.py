@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from mpgen.data.world.dirty import write_dirty
 from mpgen.data.world.filmstrip import contact_sheet as draw_contact_sheet
 from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.writer import render_world
@@ -24,6 +25,7 @@ def world(
     processes: int = 2,
     overwrite: bool = False,
     contact_sheet: bool = True,
+    dirty: bool = False,
 ) -> None:
     """Render a world of videos whose truth is known: mp4 files, a manifest and a truth file for each.
 
@@ -43,7 +45,13 @@ def world(
         processes: how many videos are rendered at a time.
         overwrite: replace a world that was rendered with other settings.
         contact_sheet: also draw `contact_sheet.png`, one video of each family; red: something is out of sight.
+        dirty: instead of a world, write broken and awkward files of every kind, to try a data path on; `dirty.csv`
+            says what must come of each.
     """
+    if dirty:
+        kinds = write_dirty(output)
+        print(f"{output}: {len(kinds)} files, broken or awkward\n  {output / 'dirty.csv'}")
+        return
     shares = {} if families is None else {"families": families}
     settings = WorldSettings(
         size_px=size_px,

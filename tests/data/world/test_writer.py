@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mpgen.data.video import read_video
+from mpgen.data.world import dirty
 from mpgen.data.world.command import world
 from mpgen.data.world.families import FAMILIES, sample_scene
 from mpgen.data.world.render import render_scene
@@ -169,3 +170,11 @@ def test_the_command_prints_what_it_made_and_draws_a_contact_sheet(tmp_path, cap
     world(tmp_path / "w", size_px=32, train_videos=0, val_videos=4, pixel_frames=(9,), processes=1)
     assert "4 val videos" in capsys.readouterr().out
     assert (tmp_path / "w" / "contact_sheet.png").stat().st_size > 2000
+
+
+def test_the_command_also_writes_dirty_files(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dirty, "KINDS", dirty.KINDS[:4])
+    world(tmp_path / "d", dirty=True)
+    assert "4 files" in capsys.readouterr().out
+    lines = (tmp_path / "d" / "dirty.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["video,note,segments,reasons,flags", "good.mp4,nothing is wrong with it,1,,"]

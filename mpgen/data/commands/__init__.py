@@ -1,0 +1,1 @@
+"""The verbs of `mpgen data`, one module each: index, score, filter, cache, plan, check."""

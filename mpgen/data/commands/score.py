@@ -1,0 +1,119 @@
+"""`mpgen data score`: look at every frame of every clip once."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mpgen.data.parts import Part
+from mpgen.data.score_files import ScoredClip, ScoreSettings, appending, file_size, read_scores, scores_folder
+from mpgen.data.scores import FPS, ClipScores, Look, Meter
+from mpgen.data.shots import ShotDetectors
+from mpgen.data.sources.clip import SourceClip, read_clips
+from mpgen.data.survey import survey_clip
+from mpgen.data.workers import Failure, run_in_workers
+from mpgen.errors import UserError
+
+RETRIED = ("timeout", "crash", "unexpected")
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Which looks a clip gets; made afresh for each, in its worker."""
+
+    shots: bool
+    transnet: Path | None
+    raft: Path | None
+
+    def fresh(self) -> list[Look]:
+        """
+        Raises:
+            UserError: a package or weights are missing.
+        """
+        looks: list[Look] = [Meter()]
+        if self.shots:
+            looks.append(ShotDetectors(self.transnet))
+        if self.raft is not None:
+            from mpgen.data.optical_flow import RaftFlow  # torch, which nothing else here needs
+
+            looks.append(RaftFlow(self.raft))
+        return looks
+
+
+def score(
+    data: Path,
+    /,
+    part: str = "1/1",
+    num_workers: int = 2,
+    timeout_seconds: float | int = 600.0,
+    shots: bool = True,
+    transnet: Path | None = None,
+    raft: Path | None = None,
+    retry_failed: bool = False,
+) -> None:
+    """Decode each clip once and write down what there is to know: cuts, motion, freezes, black, borders.
+
+    Slow, but done once: `mpgen data filter` decides with these numbers as often as you like. A run that was ended goes
+    on where it stopped. On several machines give each its own part.
+
+    Example: mpgen data score DATA --num_workers 16 --part 1/4
+
+    Args:
+        data: the folder that `mpgen data index` made.
+        part: this machine's share of the clips, such as 1/4 to 4/4.
+        num_workers: processes; each decodes one clip at a time.
+        timeout_seconds: a clip that takes longer is given up and listed.
+        shots: look for cuts, with PySceneDetect (the extra mpgen[data]).
+        transnet: an ONNX file of TransNetV2, for cuts and dissolves that the others miss.
+        raft: a state dict of torchvision's raft_large, for VBench's dynamic degree; slow without a GPU.
+        retry_failed: try again the clips that hung, crashed or failed unexpectedly before.
+    """
+    share = Part.parse(part)
+    if num_workers < 1 or timeout_seconds <= 0:
+        raise UserError(
+            f"--num_workers {num_workers} --timeout_seconds {timeout_seconds:g}: "
+            "wanted at least 1 process and more than 0 s"
+        )
+    looks = Looks(shots, transnet, raft)
+    looks.fresh()  # what is missing is said now, not by every worker
+    folder = scores_folder(data, ScoreSettings(shots, _hash_of(transnet), _hash_of(raft)))
+    mine = [clip for clip in read_clips(data / "index.jsonl") if share.owns(clip.uid)]
+    known = read_scores(folder)
+    todo = [clip for clip in mine if _is_open(clip, known.get(clip.uid), data, retry_failed)]
+    print(f"{folder}: {len(mine)} clips in part {part}, {len(mine) - len(todo)} scored before")
+    failures: Counter[str] = Counter()
+    frames = 0
+    work = partial(score_clip, data, looks)
+    running = run_in_workers(work, todo, num_workers, timeout_seconds)
+    with appending(folder, share) as file, tqdm(total=len(todo), desc="score", unit="clip", disable=None) as bar:
+        for clip, outcome in running:
+            file.write(ScoredClip(clip.uid, file_size(data / clip.path), outcome).to_json() + "\n")
+            file.flush()
+            if isinstance(outcome, Failure):
+                failures[outcome.reason] += 1
+            else:
+                frames += outcome.num_frames
+            bar.set_postfix_str(f"{frames / FPS / 3600:.2f} h, {failures.total()} failed")
+            bar.update()
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(failures.items()))
+    unusable = f"; cannot be used: {reasons}" if reasons else ""
+    print(f"scored {len(todo)} clips, {frames / FPS / 3600:.2f} h{unusable}")
+    print(f"next: mpgen data filter {data}")
+
+
+def score_clip(data: Path, looks: Looks, clip: SourceClip) -> ClipScores:
+    """Runs in a worker."""
+    return survey_clip(data / clip.path, clip.start_seconds, clip.end_seconds, looks.fresh())
+
+
+def _is_open(clip: SourceClip, scored: ScoredClip | None, data: Path, retry_failed: bool) -> bool:
+    if scored is None or scored.size != file_size(data / clip.path):
+        return True
+    return retry_failed and isinstance(scored.outcome, Failure) and scored.outcome.reason in RETRIED
+
+
+def _hash_of(weights: Path | None) -> str:
+    return "" if weights is None else hashlib.sha256(weights.read_bytes()).hexdigest()[:12]

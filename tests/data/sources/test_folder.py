@@ -1,0 +1,79 @@
+"""A folder of anybody's videos, a manifest, and the built-in world."""
+
+import json
+
+import pytest
+
+from mpgen.data.sources.base import Found
+from mpgen.data.sources.folder import Folder, World
+from mpgen.errors import UserError
+
+
+def clips(source, csv, root):
+    return [row.clip for row in source.read("own", csv, root) if isinstance(row, Found)]
+
+
+def test_every_video_below_the_folder_is_a_clip_in_order(touch):
+    root = touch("b.mp4", "a/c.MKV", "notes.txt", "picture.png")
+    found = clips(Folder(), None, root)
+    assert [(clip.clip_id, clip.row, clip.captions) for clip in found] == [("a/c.MKV", 1, {}), ("b.mp4", 2, {})]
+    assert found[1].path == str(root / "b.mp4")
+
+
+def test_a_text_beside_a_video_is_its_caption_whatever_wrote_it(touch):
+    root = touch("a.mp4", "b.mp4")
+    (root / "a.txt").write_bytes("\ufeffa café\r\n".encode())
+    (root / "b.txt").write_bytes("a café".encode("cp1252"))
+    assert [clip.captions for clip in clips(Folder(), None, root)] == [{"dense": "a café"}] * 2
+
+
+@pytest.mark.parametrize(
+    ("record", "captions"),
+    [
+        ({"caption": " a cat "}, {"dense": "a cat"}),
+        ({"short_caption": "cat", "dense": "a grey cat", "fps": 24}, {"short": "cat", "dense": "a grey cat"}),
+    ],
+)
+def test_an_object_beside_a_video_holds_captions_by_field(touch, record, captions):
+    root = touch("a.mp4", "a.txt")
+    (root / "a.json").write_text(json.dumps(record))
+    assert clips(Folder(), None, root)[0].captions == captions
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"caption": 3}', "{}", "\x00"])
+def test_captions_that_cannot_be_read_cost_that_video_alone(touch, text):
+    root = touch("a.mp4", "b.mp4")
+    (root / "a.json").write_text(text)
+    bad, good = Folder().read("own", None, root)
+    assert (bad.row, bad.video, bad.reason) == (1, "a.mp4", "bad_caption")
+    assert "a.json" in bad.detail
+    assert good.clip.clip_id == "b.mp4"
+
+
+def test_a_csv_is_a_manifest_relative_to_the_folder_or_to_itself(touch, tmp_path):
+    root = touch("a.mp4")
+    inside, outside = root / "m.csv", tmp_path / "m.csv"
+    for csv in (inside, outside):
+        csv.write_text("video,caption,start_seconds,end_seconds\na.mp4,x,1,3.5\nnone.mp4,y,,\na.mp4,,,\n")
+    assert clips(Folder(), inside, None) == clips(Folder(), outside, root)
+    first, second = clips(Folder(), inside, None)
+    assert (first.start_seconds, first.end_seconds, first.captions) == (1.0, 3.5, {"dense": "x"})
+    assert (second.start_seconds, second.end_seconds, second.captions) == (0.0, None, {})
+    assert first.uid != second.uid
+    assert first.video_id == second.video_id
+
+
+def test_the_world_is_its_own_manifest(touch):
+    root = touch("videos/train_00000_bounce.mp4")
+    (root / "manifest.csv").write_text(
+        "video,caption,split,family\nvideos/train_00000_bounce.mp4,a disc,train,bounce\n"
+    )
+    (clip,) = clips(World(), World().table(None, root), root)
+    assert (clip.clip_id, clip.captions) == ("videos/train_00000_bounce.mp4", {"dense": "a disc"})
+
+
+def test_nothing_given_is_told():
+    with pytest.raises(UserError, match="--root is missing"):
+        list(Folder().read("own", None, None))
+    with pytest.raises(UserError, match="--root is missing"):
+        list(World().read("own", World().table(None, None), None))

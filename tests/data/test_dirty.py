@@ -1,0 +1,116 @@
+"""What becomes of every kind of bad or awkward file: scored, filtered and read by the commands that users run."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpgen.data.commands.filter import filter
+from mpgen.data.commands.score import score
+from mpgen.data.manifest import read_manifest
+from mpgen.data.records import video_uid
+from mpgen.data.score_files import find_scores, read_scores
+from mpgen.data.scores import Meter
+from mpgen.data.shots import ShotDetectors
+from mpgen.data.sources.clip import SourceClip, write_clips
+from mpgen.data.survey import survey_clip
+from mpgen.data.video import VideoError, decode_clip
+from mpgen.data.world.dirty import KINDS, THRESHOLDS, write_dirty
+from mpgen.data.world.films import FPS, HEIGHT_PX, WIDTH_PX, DirtyVideo
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A folder of all kinds that has been indexed, scored and filtered."""
+    data = tmp_path_factory.mktemp("data")
+    kinds = write_dirty(data / "videos")
+    clips = []
+    for row, kind in enumerate(kinds, start=2):
+        path = f"videos/{kind.video}"
+        captions = {"dense": kind.note}
+        uid = video_uid("dirty", path, 0.0, None)
+        clips.append(SourceClip(uid, "dirty", kind.video, path, 0.0, None, captions, None, row, kind.video))
+    write_clips(data / "index.jsonl", clips)
+    score(data, timeout_seconds=300)
+    filter(data, thresholds=THRESHOLDS, val_videos=3)
+    return data
+
+
+def rows_of(table: Path, video: str) -> Iterator[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        yield from (row for row in csv.DictReader(file) if row["video"] == f"videos/{video}")
+
+
+def test_there_are_more_kinds_than_thirty():
+    assert len({kind.video for kind, _ in KINDS}) == len(KINDS) >= 30
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in KINDS], ids=lambda kind: kind.video.encode("ascii", "ignore"))
+def test_each_kind_comes_to_what_its_line_says(data, kind: DirtyVideo):
+    used = list(rows_of(data / "manifest.csv", kind.video))
+    left_out = list(rows_of(data / "rejected.csv", kind.video))
+    flags = {flag for row in used for flag in row["flags"].split()}
+    reasons = {row["reason"] for row in left_out}
+    came_to = DirtyVideo(kind.video, kind.note, len(used), " ".join(sorted(reasons)), " ".join(sorted(flags)))
+    assert came_to == kind
+    assert all(row["detail"] for row in left_out)
+
+
+def test_all_that_is_used_can_be_decoded_as_the_manifest_says(data):
+    manifest = read_manifest(data / "manifest.csv")
+    assert not manifest.rejects
+    for record in manifest.records:
+        clip = decode_clip(record.path, FPS, HEIGHT_PX, WIDTH_PX, record.start_seconds, record.end_seconds)
+        assert len(clip) == round((record.end_seconds - record.start_seconds) * FPS), record.path
+
+
+def test_no_source_video_is_in_two_splits(data):
+    records = read_manifest(data / "manifest.csv").records
+    split_of = {record.path: record.split for record in records}
+    assert sum(split == "val" for split in split_of.values()) == 3
+    assert all(split_of[record.path] == record.split for record in records)
+
+
+def test_filtering_again_gives_the_same_bytes(data):
+    before = [(data / name).read_bytes() for name in ("manifest.csv", "rejected.csv")]
+    filter(data, thresholds=THRESHOLDS, val_videos=3)
+    assert [(data / name).read_bytes() for name in ("manifest.csv", "rejected.csv")] == before
+
+
+@pytest.mark.parametrize("video", ["cut_after_index.mp4", "damaged_end.mp4", "gap.mp4", "cut_early.mp4"])
+def test_a_bad_file_is_judged_the_same_each_time(data, video):
+    known = {scored.uid: scored.outcome for scored in read_scores(find_scores(data, None)).values()}
+    path = f"videos/{video}"
+    assert survey_clip(data / path, 0, None, [Meter(), ShotDetectors()]) == known[video_uid("dirty", path, 0.0, None)]
+
+
+def test_scoring_goes_on_where_it_was_killed(data, capsys):
+    (file,) = find_scores(data, None).glob("part_*.jsonl")
+    whole = file.read_text()
+    file.write_text(whole[:-100])  # in the middle of the last line
+    score(data, timeout_seconds=300)
+    assert "scored 1 clips" in capsys.readouterr().out
+    found = read_scores(file.parent)
+    assert len(found) == len(KINDS)
+    file.write_text(whole)
+    assert read_scores(file.parent) == found
+
+
+def test_what_is_transparent_lies_on_black(data):
+    clip = decode_clip(data / "videos" / "alpha_png.mov", FPS, HEIGHT_PX, WIDTH_PX, max_frames=3)
+    left, right = clip[:, :, :70].mean(), clip[:, :, 90:].mean()
+    assert left / right == pytest.approx(160 / 255, rel=0.15)
+
+
+def test_a_turned_film_shows_the_same_as_one_that_is_not(data):
+    upright = decode_clip(data / "videos" / "good.mp4", FPS, HEIGHT_PX, WIDTH_PX, max_frames=9).astype(int)
+    for video in ("rotated_90.mp4", "rotated_270.mp4"):
+        turned = decode_clip(data / "videos" / video, FPS, HEIGHT_PX, WIDTH_PX, max_frames=9)
+        assert np.abs(turned - upright).mean() < 6
+
+
+def test_a_frame_larger_than_any_screen_is_refused_before_it_is_decoded(data):
+    with pytest.raises(VideoError, match="too_large"):
+        decode_clip(data / "videos" / "huge.mkv", FPS, HEIGHT_PX, WIDTH_PX)
