@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from mpgen.cli import COMMANDS
+from mpgen.data.commands.cache import SHORT_NAMES
 from mpgen.denoiser import Denoiser
 from mpgen.training import cli
 from mpgen.training.parameters import select_trainable
@@ -83,6 +84,19 @@ def test_the_13b_overlay_says_what_the_stage_configs_have_by_default(monkeypatch
     assert both.model.guidance_scale == stage.model.guidance_scale
     assert both.datamodule.encoders.init_args == stage.datamodule.encoders.init_args
     assert both.datamodule.settings == stage.datamodule.settings
+
+
+@pytest.mark.parametrize("name", ["stage1_memorypack", "df_stage2"])
+def test_the_data_overlay_and_the_cache_command_are_what_the_stage_configs_train_on(monkeypatch, name):
+    """Or `mpgen fit` would encode all of it once more."""
+    stage = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml"]).datamodule
+    overlay = ["--config", "configs/data/mira_sekai.yaml"]
+    both = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml", *overlay]).datamodule
+    cached = SHORT_NAMES["hunyuan"]
+    assert stage.settings == both.settings == cached.settings
+    encoders = cached.encoders(Path("weights/HunyuanVideo"))
+    assert stage.encoders.init_args == both.encoders.init_args == encoders.init_args
+    assert (stage.manifest, stage.cache) == (both.manifest, both.cache)
 
 
 def test_a_config_with_a_wrong_key_does_not_pass(monkeypatch, tmp_path):

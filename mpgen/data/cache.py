@@ -1,20 +1,21 @@
-"""Latents on disk: a video is encoded once, and again only when it, the encoders or the settings change.
+"""Latents on disk: what lies where, and how far it is trusted. `mpgen.data.build` makes it.
 
     root/<fingerprint>/fingerprint.json           settings and encoders that made what lies beside it
                        videos/<2 digits>/<uid>.safetensors
                        texts/<caption hash>.safetensors
-                       index/<rows hash>.json     what one list of records came to
-                       rejects.csv
+                       failures/part_1_of_1.jsonl         videos that were tried in vain, and in which state
+                       index/<rows hash>/part_1_of_1.json what one list of records came to
+                       rejects.csv                        the rows that are not used, by part: rejects_part_1_of_4.csv
 
 Other settings or encoders are another directory. An item counts only if it opens, bears the fingerprint and comes from
-the source as it is now; nothing is deleted and nothing is replaced by zeros.
+the source as it is now; nothing is deleted and nothing is replaced by zeros. Every file has one writer, so that many
+machines can fill a cache together, each its part (`mpgen.data.parts`).
 """
 
 import hashlib
 import json
-import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -22,17 +23,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from mpgen.data.atomic import replacing
-from mpgen.data.records import Reject, VideoRecord, count_reasons, write_rejects
-from mpgen.data.video import VideoError, decode_clip
-from mpgen.encoders.base import Encoders
+from mpgen.data.decoded import SourceState, hash_file
+from mpgen.data.parts import Part
+from mpgen.data.records import VideoRecord
 from mpgen.errors import UserError
-from mpgen.sections import count_sections, pixel_frames
+from mpgen.sections import TEMPORAL_STRIDE
 
 CACHE_VERSION = 1  # raise it when the same settings would give other tensors
-CAPTIONS_AT_ONCE = 32
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CacheSettings:
         fps: frames per second.
         max_sections: a longer video is cut here.
         section_latent_frames: latent frames of a section; a video keeps whole sections only.
-        dtype: how latents are stored.
+        dtype: how latents and features are stored.
     """
 
     height_px: int
@@ -54,6 +54,116 @@ class CacheSettings:
     max_sections: int
     section_latent_frames: int
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def summary(self) -> str:
+        return (
+            f"{self.height_px}x{self.width_px}, {self.fps:g} fps, sections of {self.section_latent_frames} latent "
+            f"frames, at most {self.max_sections}, {self.dtype}"
+        )
+
+    def hours(self, num_sections: int, videos: int = 1) -> float:
+        """How long videos last that have so many sections together; each has a start image too."""
+        frames = videos + num_sections * TEMPORAL_STRIDE * self.section_latent_frames
+        return frames / self.fps / 3600
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A video that was tried in vain, in the state that its file had; it is tried again when that changes."""
+
+    uid: str
+    state: SourceState
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class CacheDirectory:
+    """The folder of one fingerprint."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, root: Path, settings: CacheSettings, encoders_fingerprint: str) -> "CacheDirectory":
+        identity = json.dumps(_identity(settings, encoders_fingerprint), sort_keys=True)
+        return cls(root / hashlib.sha256(identity.encode()).hexdigest()[:12])
+
+    @classmethod
+    def all_in(cls, root: Path) -> "list[CacheDirectory]":
+        return [cls(file.parent) for file in sorted(root.glob("*/fingerprint.json"))]
+
+    @classmethod
+    def find(cls, root: Path, fingerprint: str | None) -> "CacheDirectory":
+        """The one in `root` of this fingerprint, or the only one.
+
+        Raises:
+            UserError: there is none, or there are several to choose from.
+        """
+        known = cls.all_in(root)
+        chosen = [one for one in known if fingerprint is None or one.fingerprint.startswith(fingerprint)]
+        if len(chosen) == 1:
+            return chosen[0]
+        if not known:
+            raise UserError(f"{root}: holds no cache yet; `mpgen data cache` makes one")
+        which = "; ".join(f"{one.fingerprint} ({one.settings.summary})" for one in known)
+        raise UserError(f"{root}: holds {len(known)} caches, wanted one of them as --fingerprint: {which}")
+
+    @property
+    def fingerprint(self) -> str:
+        return self.path.name
+
+    @property
+    def identity(self) -> dict:
+        """Version, encoders and settings that made it."""
+        return json.loads((self.path / "fingerprint.json").read_text(encoding="utf-8"))
+
+    @property
+    def settings(self) -> CacheSettings:
+        return CacheSettings(**self.identity["settings"])
+
+    def begin(self, settings: CacheSettings, encoders_fingerprint: str) -> None:
+        """Says in the folder what it is for."""
+        write_json(self.path / "fingerprint.json", _identity(settings, encoders_fingerprint))
+
+    def video_file(self, uid: str) -> Path:
+        return self.path / "videos" / uid[:2] / f"{uid}.safetensors"
+
+    def text_file(self, caption: str) -> Path:
+        return self.path / "texts" / f"{hash_caption(caption)}.safetensors"
+
+    def rejects_file(self, part: Part) -> Path:
+        return self.path / ("rejects.csv" if part.count == 1 else f"rejects_{part.name}.csv")
+
+    def failures_file(self, part: Part) -> Path:
+        return self.path / "failures" / f"{part.name}.jsonl"
+
+    def index_folder(self, records: Sequence[VideoRecord]) -> Path:
+        rows = "\n".join(record.uid for record in records)
+        return self.path / "index" / hashlib.sha256(rows.encode()).hexdigest()[:16]
+
+    def failures(self) -> dict[str, Failed]:
+        """What was tried in vain so far, by any part; the latest of each uid."""
+        return {failed.uid: failed for file in sorted(self.path.glob("failures/*.jsonl")) for failed in _failed(file)}
+
+    def trusted_sections(self, record: VideoRecord) -> int | None:
+        """How many sections the cached video holds, or None when it is absent, unreadable or of another source."""
+        metadata = read_metadata(self.video_file(record.uid))
+        expected = (metadata.get("fingerprint"), metadata.get("uid")) == (self.fingerprint, record.uid)
+        if not expected or not record.path.is_file():
+            return None
+        return int(metadata["num_sections"]) if comes_from(metadata, record.path) else None
+
+    def differences(self) -> list[str]:
+        """How the caches beside this one differ from it, a line each: another setting is another cache."""
+        mine, lines = _flat(self.identity), []
+        for other in CacheDirectory.all_in(self.path.parent):
+            theirs = _flat(other.identity)
+            if other != self:
+                names = [name for name in mine if theirs.get(name) != mine[name]]
+                changed = ", ".join(f"{name} {_short(theirs.get(name))} -> {_short(mine[name])}" for name in names)
+                lines.append(f"{other.path} is of other settings: {changed}")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -65,8 +175,15 @@ class CacheEntry:
     caption: str
     split: str
     num_sections: int
-    video_file: Path
-    text_file: Path
+    directory: CacheDirectory = field(repr=False)
+
+    @property
+    def video_file(self) -> Path:
+        return self.directory.video_file(self.uid)
+
+    @property
+    def text_file(self) -> Path:
+        return self.directory.text_file(self.caption)
 
 
 @dataclass(frozen=True)
@@ -75,7 +192,8 @@ class CacheIndex:
 
     Args:
         entries: all usable videos.
-        directory: of the fingerprint.
+        directory: where they are.
+        part: which of the records were looked at.
         reused: videos that were there already.
         encoded: videos encoded now.
         stale: those of `encoded` that were there, but of another source or unreadable.
@@ -83,7 +201,8 @@ class CacheIndex:
     """
 
     entries: tuple[CacheEntry, ...]
-    directory: Path
+    directory: CacheDirectory
+    part: Part
     reused: int
     encoded: int
     stale: int
@@ -91,129 +210,65 @@ class CacheIndex:
 
     @property
     def rejects_file(self) -> Path:
-        return self.directory / "rejects.csv"
+        return self.directory.rejects_file(self.part)
 
     def split(self, name: str) -> tuple[CacheEntry, ...]:
         return tuple(entry for entry in self.entries if entry.split == name)
 
 
-def build_cache(
-    records: Sequence[VideoRecord],
-    encoders: Encoders,
-    settings: CacheSettings,
-    root: Path,
-    progress: bool = True,
-    manifest_rejects: Sequence[Reject] = (),
-) -> CacheIndex:
-    """Encodes what is not there yet and says what there is.
+def write_index(records: Sequence[VideoRecord], index: CacheIndex) -> None:
+    """Keeps the index of these records for `open_cache`."""
+    counts = {name: getattr(index, name) for name in ("reused", "encoded", "stale", "rejected")}
+    sections = {entry.uid: entry.num_sections for entry in index.entries}
+    file = index.directory.index_folder(records) / f"{index.part.name}.json"
+    write_json(file, {"counts": counts, "num_sections": sections})
 
-    A video that cannot be used is a line in `rejects.csv`, beside those of the manifest.
 
-    Args:
-        records: what to encode.
-        encoders: what encodes it.
-        settings: size, rate and lengths.
-        root: folder of all caches.
-        progress: show a bar, on a terminal.
-        manifest_rejects: rows that were not even tried, for the rejects file.
+def open_cache(records: Sequence[VideoRecord], directory: CacheDirectory) -> CacheIndex:
+    """What building found for the same records, for those who did not build it; all parts together.
 
     Raises:
-        UserError: nothing is left.
+        UserError: it was not built for these records, settings and encoders, or not by all parts.
     """
-    directory = cache_directory(root, settings, encoders.fingerprint)
-    _write_json(directory / "fingerprint.json", _identity(settings, encoders.fingerprint))
-    index = CacheIndex((), directory, reused=0, encoded=0, stale=0, rejected=0)
-    rejects = list(manifest_rejects)
-    entries = []
-    for record in tqdm(records, desc="cache", unit="video", disable=None if progress else True):
-        file = _video_file(directory, record)
-        num_sections = _trusted_sections(file, record, directory.name)
-        if num_sections is not None:
-            index = replace(index, reused=index.reused + 1)
-        else:
-            stale = file.exists()
-            try:
-                num_sections = _encode_video(record, encoders, settings, file, directory.name)
-            except VideoError as error:
-                rejects.append(Reject(record.row, str(record.path), error.reason, error.detail))
-                continue
-            index = replace(index, encoded=index.encoded + 1, stale=index.stale + stale)
-        entries.append(_to_entry(directory, record, num_sections))
-    _encode_texts({entry.text_file: entry.caption for entry in entries}, encoders, directory.name)
-    index = replace(index, entries=tuple(entries), rejected=len(rejects))
-    write_rejects(index.rejects_file, rejects)
-    if not entries:
-        raise UserError(f"no video is left of {len(rejects)} rows ({count_reasons(rejects)}): see {index.rejects_file}")
-    counts = {"reused": index.reused, "encoded": index.encoded, "stale": index.stale, "rejected": index.rejected}
-    sections = {entry.uid: entry.num_sections for entry in entries}
-    _write_json(_index_file(directory, records), {"counts": counts, "num_sections": sections})
-    return index
+    found = _newest_set(directory.index_folder(records))
+    if not found:
+        raise UserError(
+            f"{directory.path}: holds no cache of this manifest, or not all parts of it; "
+            "`mpgen data cache` makes it, or `mpgen fit`"
+        )
+    known = [json.loads(file.read_text(encoding="utf-8")) for file in found]
+    sections = {uid: number for part in known for uid, number in part["num_sections"].items()}
+    counts = {name: sum(part["counts"][name] for part in known) for name in known[0]["counts"]}
+    entries = tuple(to_entry(directory, record, sections[record.uid]) for record in records if record.uid in sections)
+    return CacheIndex(entries, directory, Part(1, len(found)), **counts)
 
 
-def open_cache(
-    records: Sequence[VideoRecord], settings: CacheSettings, encoders_fingerprint: str, root: Path
-) -> CacheIndex:
-    """What `build_cache` found for the same records, for the processes that did not build it.
-
-    Raises:
-        UserError: it was not built for these records, settings and encoders.
-    """
-    directory = cache_directory(root, settings, encoders_fingerprint)
-    file = _index_file(directory, records)
-    if not file.is_file():
-        raise UserError(f"{directory}: holds no cache of this manifest; build it first (prepare_data does)")
-    known = json.loads(file.read_text(encoding="utf-8"))
-    sections = known["num_sections"]
-    entries = tuple(_to_entry(directory, record, sections[record.uid]) for record in records if record.uid in sections)
-    return CacheIndex(entries, directory, **known["counts"])
+def _newest_set(folder: Path) -> list[Path]:
+    """The index files of 1, 2, ... n of n parts, all there; the set finished last if there are several."""
+    by_count: dict[str, list[Path]] = {}
+    for file in folder.glob("part_*_of_*.json"):
+        by_count.setdefault(file.stem.rpartition("_")[2], []).append(file)
+    whole = [files for count, files in by_count.items() if len(files) == int(count)]
+    return max(whole, key=lambda files: max(file.stat().st_mtime_ns for file in files), default=[])
 
 
-def cache_directory(root: Path, settings: CacheSettings, encoders_fingerprint: str) -> Path:
-    identity = json.dumps(_identity(settings, encoders_fingerprint), sort_keys=True)
-    return root / hashlib.sha256(identity.encode()).hexdigest()[:12]
+def to_entry(directory: CacheDirectory, record: VideoRecord, num_sections: int) -> CacheEntry:
+    return CacheEntry(record.uid, record.path, record.caption, record.split, num_sections, directory)
 
 
-def _identity(settings: CacheSettings, encoders_fingerprint: str) -> dict:
-    return {"version": CACHE_VERSION, "encoders": encoders_fingerprint, "settings": asdict(settings)}
+def comes_from(metadata: dict[str, str], source: Path) -> bool:
+    """Whether the source of a cached video is still as it was; a copied folder has other times, the same bytes."""
+    state = SourceState.of(source)
+    unchanged = (metadata["size"], metadata["mtime_ns"]) == (str(state.size), str(state.mtime_ns))
+    return unchanged or metadata["sha256"] == hash_file(source, state)
 
 
-def _video_file(directory: Path, record: VideoRecord) -> Path:
-    return directory / "videos" / record.uid[:2] / f"{record.uid}.safetensors"
+def hash_caption(caption: str) -> str:
+    return hashlib.sha256(caption.encode()).hexdigest()[:32]
 
 
-def _index_file(directory: Path, records: Sequence[VideoRecord]) -> Path:
-    rows = "\n".join(record.uid for record in records)
-    return directory / "index" / f"{hashlib.sha256(rows.encode()).hexdigest()[:16]}.json"
-
-
-def _to_entry(directory: Path, record: VideoRecord, num_sections: int) -> CacheEntry:
-    caption_hash = hashlib.sha256(record.caption.encode()).hexdigest()[:32]
-    return CacheEntry(
-        uid=record.uid,
-        path=record.path,
-        caption=record.caption,
-        split=record.split,
-        num_sections=num_sections,
-        video_file=_video_file(directory, record),
-        text_file=directory / "texts" / f"{caption_hash}.safetensors",
-    )
-
-
-def _trusted_sections(file: Path, record: VideoRecord, fingerprint: str) -> int | None:
-    """How many sections a cached file holds, or None when it is absent, unreadable or of another source."""
-    metadata = _read_metadata(file)
-    if metadata.get("fingerprint") != fingerprint or not record.path.is_file():
-        return None
-    source = record.path.stat()
-    unchanged = (metadata["size"], metadata["mtime_ns"]) == (str(source.st_size), str(source.st_mtime_ns))
-    if not unchanged and metadata["sha256"] != _hash_file(
-        record.path
-    ):  # a copied folder has other times, the same bytes
-        return None
-    return int(metadata["num_sections"])
-
-
-def _read_metadata(file: Path) -> dict[str, str]:
+def read_metadata(file: Path) -> dict[str, str]:
+    """What is written in an item's header; nothing if it is absent or cannot be opened."""
     if not file.is_file():
         return {}
     try:
@@ -223,87 +278,33 @@ def _read_metadata(file: Path) -> dict[str, str]:
         return {}
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@torch.no_grad()
-def _encode_video(
-    record: VideoRecord, encoders: Encoders, settings: CacheSettings, file: Path, fingerprint: str
-) -> int:
-    """Writes the latents of one video; returns its number of sections.
-
-    Raises:
-        VideoError: it cannot be decoded, is shorter than one section, or its latents are not finite.
-    """
-    if not record.path.is_file():
-        raise VideoError(record.path, "missing", "no such file")
-    source, sha256 = record.path.stat(), _hash_file(record.path)
-    section = settings.section_latent_frames
-    frames = decode_clip(
-        record.path,
-        settings.fps,
-        settings.height_px,
-        settings.width_px,
-        record.start_seconds,
-        record.end_seconds,
-        max_frames=pixel_frames(1 + settings.max_sections * section),
-    )
-    num_sections = count_sections(len(frames), section)
-    if num_sections == 0:
-        wanted = pixel_frames(1 + section)
-        raise VideoError(
-            record.path, "too_short", f"has {len(frames)} frames, wanted {wanted} for the start image and a section"
-        )
-    kept = torch.from_numpy(frames[: pixel_frames(1 + num_sections * section)])
-    clip = kept.permute(3, 0, 1, 2).unsqueeze(0).float() / 127.5 - 1
-    # The start image is encoded alone, as at generation: in the whole clip its latent may know of the frames after it.
-    encoded = {
-        "start": encoders.vae.encode(clip[:, :, :1])[0],
-        "latents": encoders.vae.encode(clip)[0, :, 1:],
-        "image": encoders.image.encode(clip[:, :, 0])[0],
-    }
-    for name, tensor in encoded.items():
-        if not torch.isfinite(tensor).all():
-            raise VideoError(record.path, "nan_latents", f"its {name} has values that are not finite")
-    metadata = {
-        "fingerprint": fingerprint,
-        "uid": record.uid,
-        "sha256": sha256,
-        "size": str(source.st_size),
-        "mtime_ns": str(source.st_mtime_ns),
-        "num_sections": str(num_sections),
-        "frames_decoded": str(len(frames)),
-        "fps": repr(settings.fps),
-    }
-    stored = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.dtype]
-    _save(file, {name: tensor.to(stored) for name, tensor in encoded.items()}, metadata)
-    return num_sections
-
-
-@torch.no_grad()
-def _encode_texts(captions: dict[Path, str], encoders: Encoders, fingerprint: str) -> None:
-    missing = {file: text for file, text in captions.items() if _read_metadata(file).get("fingerprint") != fingerprint}
-    files, texts = list(missing), list(missing.values())
-    for first in range(0, len(files), CAPTIONS_AT_ONCE):
-        features = encoders.text.encode(texts[first : first + CAPTIONS_AT_ONCE])
-        for row, file in enumerate(files[first : first + CAPTIONS_AT_ONCE]):
-            length = int(features.mask[row].nonzero().max()) + 1
-            tensors = {
-                "tokens": features.tokens[row, :length],
-                "mask": features.mask[row, :length],
-                "pooled": features.pooled[row],
-            }
-            assert all(math.isfinite(float(tensor.float().sum())) for tensor in tensors.values()), texts[first + row]
-            _save(file, tensors, {"fingerprint": fingerprint})
-
-
-def _save(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def save_item(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with replacing(file) as half_written:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, half_written, metadata)
 
 
-def _write_json(file: Path, content: dict) -> None:
+def write_json(file: Path, content: dict) -> None:
     with replacing(file) as half_written:
         half_written.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _failed(file: Path) -> Iterator[Failed]:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            known = json.loads(line)
+            yield Failed(known["uid"], SourceState(**known["state"]), known["reason"], known["detail"])
+        except (ValueError, KeyError, TypeError):  # cut off by a kill: that video is tried again
+            continue
+
+
+def _identity(settings: CacheSettings, encoders_fingerprint: str) -> dict:
+    return {"version": CACHE_VERSION, "encoders": encoders_fingerprint, "settings": asdict(settings)}
+
+
+def _flat(identity: dict) -> dict:
+    return identity["settings"] | {name: value for name, value in identity.items() if name != "settings"}
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 12 else text[:8]

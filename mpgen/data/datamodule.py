@@ -3,22 +3,22 @@
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
-from mpgen.data.cache import CacheEntry, CacheIndex, CacheSettings, build_cache, open_cache
+from mpgen.data.build import build_cache
+from mpgen.data.cache import CacheDirectory, CacheEntry, CacheIndex, CacheSettings, open_cache
 from mpgen.data.dataset import CachedVideos, VideoBatch
-from mpgen.data.manifest import Manifest, read_manifest
-from mpgen.data.plan import Curriculum, Group, Sorted, plan_epoch, plan_hash
-from mpgen.data.records import VideoRecord
+from mpgen.data.manifest import read_manifest, training_records
+from mpgen.data.plan import Curriculum, Group, Groups, Sorted, plan_epoch, plan_hash
 from mpgen.data.sampler import GroupSampler, ResumableLoader
 from mpgen.data.world.settings import WorldSettings
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
-from mpgen.sections import TEMPORAL_STRIDE
 
 
 class VideoDataModule(LightningDataModule):
@@ -35,9 +35,10 @@ class VideoDataModule(LightningDataModule):
         max_sections: longer videos are cut here.
         batch_size: videos a rank takes in one update.
         curriculum: which videos come first.
-        num_workers: processes that read the cache.
+        num_workers: processes that read the cache, and that decode what is not in it yet.
         seed: another seed gives another order.
         world: render this world beside the manifest first, if it is not there.
+        dtype: how latents and features are stored; bfloat16 halves the cache.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class VideoDataModule(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         world: WorldSettings | None = None,
+        dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -62,7 +64,7 @@ class VideoDataModule(LightningDataModule):
                 f"data.batch_size {batch_size}, num_workers {num_workers}: wanted at least 1 video and 0 workers"
             )
         self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
-        self.settings = CacheSettings(height_px, width_px, float(fps), max_sections, section_latent_frames)
+        self.settings = CacheSettings(height_px, width_px, float(fps), max_sections, section_latent_frames, dtype)
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
         self.index: CacheIndex | None = None
         self._loader: ResumableLoader | None = None
@@ -75,15 +77,25 @@ class VideoDataModule(LightningDataModule):
 
             render_world(self.world, self.manifest.parent)
         manifest = read_manifest(self.manifest)
+        directory = self._directory()
+        if not directory.path.exists():
+            directory.begin(self.settings, self.encoders.fingerprint)
+            for line in directory.differences():
+                rank_zero_info(f"{directory.path} is a new cache; {line}")
         self.index = build_cache(
-            self._used(manifest), self.encoders, self.settings, self.cache, manifest_rejects=manifest.rejects
+            training_records(manifest, self.manifest),
+            self.encoders,
+            self.settings,
+            self.cache,
+            manifest_rejects=manifest.rejects,
+            num_workers=self.num_workers,
         )
         self.encoders.release()  # training needs no encoder's weights
         rank_zero_info(self.describe())
 
     def setup(self, stage: str | None = None) -> None:
-        records = self._used(read_manifest(self.manifest))
-        self.index = open_cache(records, self.settings, self.encoders.fingerprint, self.cache)
+        records = training_records(read_manifest(self.manifest), self.manifest)
+        self.index = open_cache(records, self._directory())
 
     def train_dataloader(self) -> ResumableLoader:
         dataset = CachedVideos(self._entries("train"), self.settings.section_latent_frames)
@@ -102,7 +114,7 @@ class VideoDataModule(LightningDataModule):
         missing = -len(batches) % world_size  # ranks run in lock step, so the last batch may be seen twice
         shares = (batches + batches[-1:] * missing)[rank::world_size]
         dataset = CachedVideos(entries, self.settings.section_latent_frames)
-        sampler = GroupSampler(dataset, lambda epoch: tuple(shares), world_size=1, rank=0)
+        sampler = GroupSampler(dataset, lambda epoch: shares, world_size=1, rank=0)
         return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
 
     def transfer_batch_to_device(self, batch: VideoBatch, device: torch.device, dataloader_idx: int) -> VideoBatch:
@@ -138,12 +150,11 @@ class VideoDataModule(LightningDataModule):
     def describe(self) -> str:
         """A few lines on what there is to train on."""
         index = self._opened()
-        section_frames = TEMPORAL_STRIDE * self.settings.section_latent_frames
         lines = []
         for split in ("train", "val"):
             counts = Counter(entry.num_sections for entry in index.split(split))
             sections = sum(length * count for length, count in counts.items())
-            hours = (counts.total() + sections * section_frames) / self.settings.fps / 3600
+            hours = self.settings.hours(sections, counts.total())
             lengths = ", ".join(f"{length}: {counts[length]}" for length in sorted(counts))
             lines.append(
                 f"{split}: {counts.total()} videos, {sections} sections, {hours:.2f} h; by sections {lengths or 'none'}"
@@ -157,12 +168,8 @@ class VideoDataModule(LightningDataModule):
         assert self.index is not None
         return self.index
 
-    def _used(self, manifest: Manifest) -> list[VideoRecord]:
-        records = [record for record in manifest.records if record.split in ("train", "val")]
-        if manifest.records and not records:
-            splits = sorted({record.split for record in manifest.records})
-            raise UserError(f"{self.manifest}: has the splits {splits}, wanted `train` and perhaps `val`")
-        return records
+    def _directory(self) -> CacheDirectory:
+        return CacheDirectory.of(self.cache, self.settings, self.encoders.fingerprint)
 
     def _entries(self, split: str) -> tuple[CacheEntry, ...]:
         entries = self._opened().split(split)
@@ -177,7 +184,7 @@ class VideoDataModule(LightningDataModule):
         """Number of ranks, and this one."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def _plan(self, epoch: int) -> tuple[Group, ...]:
+    def _plan(self, epoch: int) -> Groups:
         counts = [entry.num_sections for entry in self._entries("train")]
         world_size, _ = self._ranks()
         return plan_epoch(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from mpgen.data.cache import CacheEntry
 from mpgen.data.plan import Group
@@ -20,7 +20,7 @@ from mpgen.tensors import Guidance
 
 @dataclass(frozen=True)
 class VideoBatch:
-    """Videos with the same number of sections.
+    """Videos with the same number of sections, in the dtype that they are stored in until they are where they are used.
 
     Args:
         start: the start image of each, encoded alone.
@@ -39,10 +39,11 @@ class VideoBatch:
     captions: tuple[str, ...]
 
     def to(self, device: torch.device | str) -> "VideoBatch":
+        """On a device, in float32: noise levels would not survive bfloat16, but the way there is half as long in it."""
         return VideoBatch(
-            self.start.to(device),
-            self.latents.to(device),
-            self.guidance.to(device),
+            self.start.to(device).float(),
+            self.latents.to(device).float(),
+            self.guidance.to(device).to(dtype=torch.float32),
             self.num_sections,
             self.uids,
             self.captions,
@@ -75,7 +76,7 @@ class CachedVideos(Dataset[VideoBatch]):
             start=_stacked(videos, "start"),
             latents=_stacked(videos, "latents"),
             guidance=Guidance(
-                text=pad_sequence([text["tokens"].float() for text in texts], batch_first=True),
+                text=pad_sequence([text["tokens"] for text in texts], batch_first=True),
                 text_mask=pad_sequence([text["mask"] for text in texts], batch_first=True),
                 pooled=_stacked(texts, "pooled"),
                 image=_stacked(videos, "image"),
@@ -111,4 +112,5 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 
 def _stacked(items: Sequence[dict[str, Tensor]], name: str) -> Tensor:
-    return torch.stack([item[name] for item in items]).float()
+    """One copy, from the mapped file to where it is wanted: in a worker that is memory shared with the trainer."""
+    return default_collate([item[name] for item in items])

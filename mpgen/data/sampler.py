@@ -5,7 +5,7 @@ loader's state when the number of batches was read earlier. So the loader starts
 position is kept by the data module.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -28,7 +28,7 @@ class GroupSampler(DistributedSampler[Group]):
     def __init__(
         self,
         dataset: Dataset,
-        plan: Callable[[int], tuple[Group, ...]],
+        plan: Callable[[int], Sequence[Group]],
         world_size: int,
         rank: int,
         on_epoch: Callable[[int], None] = lambda epoch: None,

@@ -182,7 +182,7 @@ class HunyuanEncoders(Encoders):
         self,
         folder: Path,
         device: str | None = None,
-        dtype: Dtype = "bfloat16",
+        dtype: Dtype = "float16",
         vae_dtype: Dtype = "float16",
         offload: bool = False,
         tiling: Tiling = Tiling(),  # noqa: B008 (frozen)

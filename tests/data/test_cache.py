@@ -11,9 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mpgen.data import cache
-from mpgen.data.cache import CacheSettings, build_cache, cache_directory, open_cache
+from mpgen.data import cache, decoded
+from mpgen.data.build import build_cache
+from mpgen.data.cache import CacheDirectory, CacheSettings, open_cache, read_metadata
 from mpgen.data.manifest import read_manifest
+from mpgen.data.parts import Part
 from mpgen.data.records import Reject
 from mpgen.data.video import decode_clip
 from mpgen.errors import UserError
@@ -32,8 +34,14 @@ def records(tmp_path, make_video):
     return read_manifest(folder / "manifest.csv").records
 
 
-def build(records, encoders, tmp_path, settings=SETTINGS, rejects=()):
-    return build_cache(records, encoders, settings, tmp_path / "cache", progress=False, manifest_rejects=rejects)
+def build(records, encoders, tmp_path, settings=SETTINGS, rejects=(), **options):
+    return build_cache(
+        records, encoders, settings, tmp_path / "cache", progress=False, manifest_rejects=rejects, **options
+    )
+
+
+def directory_of(encoders, tmp_path) -> CacheDirectory:
+    return CacheDirectory.of(tmp_path / "cache", SETTINGS, encoders.fingerprint)
 
 
 def test_a_video_keeps_whole_sections_up_to_the_limit(records, encoders, tmp_path):
@@ -69,8 +77,9 @@ def test_captions_are_cached_once_each_without_padding(records, encoders, tmp_pa
 def test_a_second_build_neither_encodes_nor_decodes_nor_reads_a_source(records, encoders, tmp_path, monkeypatch):
     first = build(records, encoders, tmp_path)
     calls = encoders.vae.calls, encoders.text.calls
-    for name in ("decode_clip", "_hash_file"):
-        monkeypatch.setattr(cache, name, None)
+    monkeypatch.setattr(decoded, "decode_clip", None)
+    monkeypatch.setattr(decoded, "hash_file", None)
+    monkeypatch.setattr(cache, "hash_file", None)
     second = build(records, encoders, tmp_path)
     assert (encoders.vae.calls, encoders.text.calls) == calls
     assert (first.encoded, first.reused) == (3, 0)
@@ -80,13 +89,13 @@ def test_a_second_build_neither_encodes_nor_decodes_nor_reads_a_source(records, 
 
 def test_opening_gives_what_building_gave(records, encoders, tmp_path):
     built = build(records, encoders, tmp_path, rejects=[Reject(9, "x.mp4", "missing", "")])
-    assert open_cache(records, SETTINGS, encoders.fingerprint, tmp_path / "cache") == built
+    assert open_cache(records, directory_of(encoders, tmp_path)) == built
 
 
 def test_opening_what_was_not_built_is_an_error(records, encoders, tmp_path):
     build(records[:2], encoders, tmp_path)
     with pytest.raises(UserError, match="holds no cache of this manifest"):
-        open_cache(records, SETTINGS, encoders.fingerprint, tmp_path / "cache")
+        open_cache(records, directory_of(encoders, tmp_path))
 
 
 def test_other_settings_or_encoders_are_another_directory(records, encoders, other_encoders, tmp_path):
@@ -182,8 +191,7 @@ def test_latents_that_are_not_finite_are_a_failure_not_zeros(records, encoders, 
     encoders.vae.broken = True
     with pytest.raises(UserError, match=r"no video is left of 3 rows \(3 nan_latents\): see .*rejects.csv"):
         build(records, encoders, tmp_path)
-    directory = cache_directory(tmp_path / "cache", SETTINGS, encoders.fingerprint)
-    assert not list((directory).rglob("*.safetensors"))
+    assert not list(directory_of(encoders, tmp_path).path.rglob("*.safetensors"))
 
 
 def test_latents_can_be_stored_in_half_the_space(records, encoders, tmp_path):
@@ -201,3 +209,102 @@ def test_what_made_an_item_is_written_in_it(records, encoders, tmp_path):
         assert np.isfinite(file.get_tensor("latents")).all()
     assert metadata["uid"] == entry.uid
     assert (metadata["num_sections"], metadata["frames_decoded"], metadata["fps"]) == ("3", "25", "24.0")
+
+
+def test_text_features_take_half_the_space_too(records, encoders, tmp_path):
+    index = build(records, encoders, tmp_path, replace(SETTINGS, dtype="bfloat16"))
+    stored = load_file(index.entries[1].text_file)
+    assert (stored["tokens"].dtype, stored["pooled"].dtype) == (torch.bfloat16, torch.bfloat16)
+    assert stored["mask"].dtype == torch.bool
+    assert stored["tokens"][:, 0].tolist() == [1, 4, 6, 5]
+
+
+def test_values_that_overflow_the_stored_type_are_a_failure(records, encoders, tmp_path, monkeypatch):
+    real_encode = encoders.image.encode
+    monkeypatch.setattr(encoders.image, "encode", lambda image: real_encode(image).double() * 1e300)
+    with pytest.raises(UserError, match="3 nan_latents"):
+        build(records, encoders, tmp_path)
+
+
+def test_what_failed_is_not_tried_again_until_its_file_changes_or_one_asks(records, encoders, tmp_path, monkeypatch):
+    good = records[0].path.read_bytes()
+    records[0].path.write_bytes(b"no video")
+    first = build(records, encoders, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, "decode_clip", None)
+        second = build(records, encoders, tmp_path)
+    assert rejected(first) == rejected(second) == [("2", "corrupt_open")]
+    assert first.rejects_file.read_bytes() == second.rejects_file.read_bytes()
+    assert build(records, encoders, tmp_path, retry_failed=True).rejected == 1
+    records[0].path.write_bytes(good)
+    assert [entry.num_sections for entry in build(records, encoders, tmp_path).entries] == [1, 2, 3]
+
+
+def test_a_line_that_a_kill_cut_off_costs_a_second_try(records, encoders, tmp_path):
+    records[0].path.write_bytes(b"no video")
+    build(records, encoders, tmp_path)
+    file = directory_of(encoders, tmp_path).failures_file(Part())
+    file.write_bytes(file.read_bytes()[:-20])
+    assert rejected(build(records, encoders, tmp_path)) == [("2", "corrupt_open")]
+
+
+def test_an_item_of_another_video_is_not_trusted(records, encoders, tmp_path):
+    index = build(records, encoders, tmp_path)
+    shutil.copy(index.entries[2].video_file, index.entries[1].video_file)
+    assert build(records, encoders, tmp_path).stale == 1
+
+
+def test_parts_share_out_videos_and_captions_and_the_whole_finds_everything_done(records, encoders, tmp_path):
+    bad = [Reject(9, "x.mp4", "missing", "")]
+    shares = [build(records, encoders, tmp_path, rejects=bad, part=Part(number, 3)) for number in (1, 2, 3)]
+    assert sorted(entry.uid for share in shares for entry in share.entries) == sorted(record.uid for record in records)
+    assert sum(share.encoded for share in shares) == 3
+    assert [share.rejects_file.name for share in shares] == [f"rejects_part_{n}_of_3.csv" for n in (1, 2, 3)]
+    assert [share.rejected for share in shares] == [1, 0, 0]
+    calls = encoders.vae.calls, encoders.text.calls
+    joined = open_cache(records, directory_of(encoders, tmp_path))
+    whole = build(records, encoders, tmp_path, rejects=bad)
+    assert (encoders.vae.calls, encoders.text.calls) == calls
+    assert whole.reused == 3
+    assert joined.entries == whole.entries
+    assert joined.rejected == whole.rejected == 1
+
+
+def test_some_parts_are_not_the_whole(records, encoders, tmp_path):
+    build(records, encoders, tmp_path, part=Part(1, 2))
+    with pytest.raises(UserError, match="not all parts"):
+        open_cache(records, directory_of(encoders, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "-1/2"])
+def test_a_part_that_is_none_is_refused(text):
+    with pytest.raises(UserError, match="wanted"):
+        Part.parse(text)
+
+
+def test_decoding_in_other_processes_gives_the_same_tensors(records, encoders, tmp_path):
+    here = build(records, encoders, tmp_path)
+    there = build_cache(records, encoders, SETTINGS, tmp_path / "other", progress=False, num_workers=2)
+    for first, second in zip(here.entries, there.entries, strict=True):
+        ours, theirs = load_file(first.video_file), load_file(second.video_file)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert read_metadata(first.video_file) == read_metadata(second.video_file)
+
+
+def test_a_decoder_that_takes_too_long_is_a_failure_and_the_others_go_on(records, encoders, tmp_path):
+    slow = records[1].path
+    slow.unlink()
+    os.mkfifo(slow)  # opens, and never gives a byte
+    records[1] = replace(records[1], path=slow)
+    index = build(records, encoders, tmp_path, num_workers=2, timeout_seconds=5)
+    assert [entry.uid for entry in index.entries] == [records[0].uid, records[2].uid]
+    assert rejected(index) == [("3", "timeout")]
+
+
+def test_a_new_cache_says_how_it_differs_from_those_beside_it(records, encoders, other_encoders, tmp_path):
+    build(records, encoders, tmp_path)
+    other = build(records, other_encoders, tmp_path, replace(SETTINGS, height_px=8))
+    (line,) = other.directory.differences()
+    assert "height_px 16 -> 8" in line
+    assert "encoders plain -> other" in line
+    assert "width_px" not in line

@@ -186,6 +186,7 @@ def test_a_batch_holds_what_was_cached(make_data, encoders):
         assert batch.guidance.text.shape == (3, max(lengths), 2)
         assert batch.guidance.text[~batch.guidance.text_mask].abs().sum() == 0
         assert batch.guidance.image.shape == (3, 1, 3)
+        assert batch.latents.dtype == torch.float32
         moved = batch.to("cpu")
         assert (moved.uids, moved.num_sections) == (batch.uids, batch.num_sections)
 
@@ -234,3 +235,17 @@ def test_the_description_counts_what_there_is(make_data):
     assert train == "train: 12 videos, 20 sections, 0.00 h; by sections 1: 6, 2: 4, 3: 2"
     assert val == "val: 2 videos, 3 sections, 0.00 h; by sections 1: 1, 2: 1"
     assert rejected == "rejected: 0"
+
+
+def test_what_is_stored_in_bfloat16_is_float32_where_it_is_used(make_data):
+    full = make_data(curriculum=Sorted(), batch_size=3)
+    half = make_data(curriculum=Sorted(), batch_size=3, dtype="bfloat16")
+    for exact, batch in zip(full.train_dataloader(), half.train_dataloader(), strict=True):
+        assert batch.latents.dtype == batch.guidance.text.dtype == torch.bfloat16
+        used = batch.to("cpu")
+        assert used.uids == exact.uids
+        for name in ("start", "latents"):
+            assert getattr(used, name).dtype == torch.float32
+            torch.testing.assert_close(getattr(used, name), getattr(exact, name), atol=0.01, rtol=0.01)
+        assert used.guidance.text.dtype == torch.float32
+        torch.testing.assert_close(used.guidance.image, exact.guidance.image, atol=0.01, rtol=0.01)

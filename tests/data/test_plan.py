@@ -1,12 +1,23 @@
 """Laws of the curriculum, for any set of videos."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpgen.data.plan import Group, Shuffled, Sorted, Staged, plan_epoch, plan_hash
+from mpgen.data.plan import (
+    Group,
+    Groups,
+    Shuffled,
+    Sorted,
+    Staged,
+    cut_into_groups,
+    plan_epoch,
+    plan_hash,
+    summarise_plan,
+)
 
 COUNTS = st.lists(st.integers(1, 7), min_size=1, max_size=60)
 SIZES = st.integers(1, 9)
@@ -14,7 +25,36 @@ CURRICULA = st.sampled_from([Sorted(), Shuffled(), Staged(((1, 3), (4, 11), (9, 
 SEEDS = st.integers(0, 3)
 
 
-def plan(counts, size, seed=0, epoch=0, curriculum: Sorted | Shuffled | Staged = Sorted()) -> tuple[Group, ...]:  # noqa: B008
+def slow_groups(section_counts: list[int], group_size: int, key: tuple[int, ...]) -> list[Group]:
+    """`cut_into_groups` as it is told, item by item."""
+
+    def permuted(items: list[int], key: tuple[int, ...]) -> list[int]:
+        return [items[place] for place in np.random.default_rng(key).permutation(len(items))]
+
+    if len(section_counts) < group_size:
+        order = permuted(list(range(len(section_counts))), (*key, 0))
+        return [Group(min(section_counts), tuple(order[place % len(order)] for place in range(group_size)))]
+    by_length = defaultdict(list)
+    for item, count in enumerate(section_counts):
+        by_length[count].append(item)
+    longest_first = []
+    for length in range(max(by_length), 0, -1):
+        order = permuted(sorted(by_length[length]), (*key, length))
+        full = len(order) // group_size * group_size
+        groups = [Group(length, tuple(order[first : first + group_size])) for first in range(0, full, group_size)]
+        longest_first += groups[::-1]
+        if length > 1:
+            by_length[length - 1] += order[full:]
+    return longest_first[::-1]
+
+
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS)
+def test_the_arrays_are_what_the_slow_listing_gives(counts, size, seed):
+    assert list(cut_into_groups(np.array(counts), size, (seed, 5))) == slow_groups(counts, size, (seed, 5))
+
+
+def plan(counts, size, seed=0, epoch=0, curriculum: Sorted | Shuffled | Staged = Sorted()) -> Groups:  # noqa: B008
     return plan_epoch(counts, world_size=1, batch_size=size, seed=seed, epoch=epoch, curriculum=curriculum)
 
 
@@ -66,6 +106,57 @@ def test_few_sections_are_lost_to_full_groups(counts, size):
     assert sum(counts) - used <= (size - 1) * max(counts)
 
 
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS)
+def test_only_what_does_not_fill_a_group_loses_a_section_at_a_time(counts, size, seed):
+    groups = plan(counts, size, seed)
+    if len(counts) < size:
+        return
+    updates = Counter(group.num_sections for group in groups)
+    passed_down = 0
+    for length in range(max(counts), 0, -1):
+        here = counts.count(length) + passed_down
+        assert updates[length] == here // size
+        longer = sum(counts[item] > length for group in groups if group.num_sections == length for item in group.items)
+        assert longer <= passed_down < size
+        passed_down = here % size
+    assert summarise_plan(groups, counts).unused == passed_down
+
+
+@settings(deadline=None)
+@given(COUNTS, st.integers(1, 4), st.integers(1, 3), SEEDS, CURRICULA)
+def test_the_ranks_shares_are_the_group_and_nothing_else(counts, world_size, batch_size, seed, curriculum):
+    groups = plan_epoch(counts, world_size=world_size, batch_size=batch_size, seed=seed, epoch=0, curriculum=curriculum)
+    for group in groups:
+        shares = [group.items[rank::world_size] for rank in range(world_size)]
+        assert [len(share) for share in shares] == [batch_size] * world_size
+        assert sorted(sum(shares, ())) == sorted(group.items)
+
+
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS, CURRICULA)
+def test_the_summary_counts_what_the_groups_hold(counts, size, seed, curriculum):
+    groups = plan(counts, size, seed, 0, curriculum)
+    seen = [(item, group.num_sections) for group in groups for item in group.items]
+    times = Counter(item for item, _ in seen)
+    made = summarise_plan(groups, counts)
+    assert (made.updates, made.videos) == (len(groups), len(seen))
+    assert made.sections == sum(length for _, length in seen)
+    assert made.shortened == sum(counts[item] > length for item, length in seen)
+    assert made.unused == len(counts) - len(times)
+    assert made.repeated == sum(number > 1 for number in times.values())
+    assert made.updates_by_sections == dict(sorted(Counter(group.num_sections for group in groups).items()))
+
+
+def test_groups_are_a_sequence():
+    groups = plan([1, 2, 1, 2, 3, 3], 2)
+    assert len(groups) == len(list(groups)) == 3
+    assert groups[1:] == Groups.of(list(groups)[1:])
+    assert groups[1:] != groups[:2]
+    assert (groups[-1], groups[0].num_sections) == (list(groups)[2], 1)
+    assert isinstance(groups[0].items[0], int)
+
+
 def test_a_remainder_joins_the_next_shorter_videos():
     groups = plan([3, 3, 3, 2], 2)
     assert [group.num_sections for group in groups] == [2, 3]
@@ -75,7 +166,7 @@ def test_a_remainder_joins_the_next_shorter_videos():
 def test_every_epoch_and_seed_has_its_own_order_and_repeats_it():
     counts = [1, 2] * 20
     assert plan(counts, 4, seed=1, epoch=2) == plan(counts, 4, seed=1, epoch=2)
-    orders = {plan(counts, 4, seed, epoch) for seed in (0, 1) for epoch in (0, 1)}
+    orders = {tuple(plan(counts, 4, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}
     assert len(orders) == 4
 
 

@@ -1,0 +1,131 @@
+"""`mpgen data cache`, `check` and `plan` on a small folder, as a user calls them."""
+
+from inspect import signature
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mpgen.data.commands.cache import cache
+from mpgen.data.commands.check import check
+from mpgen.data.commands.plan import plan
+from mpgen.data.datamodule import VideoDataModule
+from mpgen.encoders.open_clip import OpenClipEncoders
+from mpgen.encoders.tiny import TinyEncoders
+from mpgen.errors import UserError
+from mpgen.parser import run_function
+
+SIZES = ["--height_px", "16", "--width_px", "24", "--section_latent_frames", "2", "--max_sections", "3"]
+
+
+@pytest.fixture
+def data(tmp_path, make_video) -> Path:
+    """A folder of three videos for training and one to validate; a fifth row has no file."""
+    rows = ["video,caption,split"]
+    for number, num_frames in enumerate((9, 17, 25, 9)):
+        make_video(tmp_path / f"{number}.mp4", num_frames)
+        rows.append(f"{number}.mp4,a red disc,{'val' if number == 3 else 'train'}")
+    (tmp_path / "manifest.csv").write_text("\n".join([*rows, "none.mp4,,train"]))
+    return tmp_path
+
+
+def said(capsys, function, data, *options) -> str:
+    run_function(function, [str(data), *options], "mpgen data")
+    return capsys.readouterr().out
+
+
+def test_from_manifest_to_plan(data, capsys):
+    made = said(capsys, cache, data, "--encoders", "tiny", *SIZES)
+    assert "4 videos, 7 sections" in made
+    assert "encoded now: 4" in made
+    assert "rejected: 1" in made
+    assert "encoded now: 0" in said(capsys, cache, data, *SIZES)
+    checked = said(capsys, check, data)
+    assert "good: 4 of 4 videos, 7 sections" in checked
+    assert "nothing is wrong" in checked
+    planned = said(capsys, plan, data, "--world_size", "2")
+    assert "there are: 3 videos, 6 sections" in planned
+    assert "planned: 1 updates of 2 videos, 4 sections" in planned
+    assert "shortened: 1 (50.00% of those planned); not used: 1" in planned
+    staged = said(capsys, plan, data, "--curriculum", "Staged", "--curriculum.stages", "[[1,5],[3,4]]")
+    assert "planned: 9 updates of 1 videos" in staged
+
+
+def test_training_reads_what_the_command_made(data, capsys):
+    said(capsys, cache, data, "--dtype", "bfloat16", *SIZES)
+    keys = yaml.safe_load((data / "training.yaml").read_text())["data"]
+    assert keys.pop("encoders") == {"class_path": "mpgen.encoders.tiny.TinyEncoders", "init_args": {}}
+    paths = {name: Path(keys.pop(name)) for name in ("manifest", "cache")}
+    module = VideoDataModule(encoders=TinyEncoders(), section_latent_frames=2, **paths, **keys)
+    module.prepare_data()
+    assert (module.index.reused, module.index.encoded) == (4, 0)
+
+
+def test_parts_make_the_whole(data, capsys):
+    for part in ("1/2", "2/2"):
+        with pytest.raises(UserError, match=r"not all parts|holds no cache"):
+            said(capsys, plan, data)
+        assert f"of part {part}" in said(capsys, cache, data, "--part", part, *SIZES)
+    assert "there are: 3 videos" in said(capsys, plan, data)
+    assert "good: 4 of 4 videos" in said(capsys, check, data)
+
+
+def test_a_bad_cache_is_exit_status_1_and_a_list(data, capsys):
+    said(capsys, cache, data, *SIZES)
+    damaged = next((data / "cache").rglob("videos/*/*.safetensors"))
+    damaged.write_bytes(b"half")
+    with pytest.raises(SystemExit) as ended:
+        said(capsys, check, data)
+    assert ended.value.code == 1
+    out = capsys.readouterr().out
+    assert "damaged: 1; run `mpgen data cache` again" in out
+    (report,) = (data / "cache").glob("*/check.csv")
+    assert str(damaged) in report.read_text()
+    assert "encoded now: 1 (1 for the second time" in said(capsys, cache, data, *SIZES)
+    assert "nothing is wrong" in said(capsys, check, data)
+
+
+def test_of_several_caches_one_is_named(data, capsys):
+    said(capsys, cache, data, *SIZES)
+    assert "max_sections 3 -> 2" in said(capsys, cache, data, *SIZES[:-1], "2")
+    with pytest.raises(UserError, match="holds 2 caches, wanted one of them as --fingerprint"):
+        said(capsys, plan, data)
+    fingerprint = sorted((data / "cache").iterdir())[0].name
+    assert fingerprint in said(capsys, plan, data, "--fingerprint", fingerprint[:6])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--encoders", "hunyuan"], "wanted --weights"),
+        (["--encoders", "hunyuan", "--weights", "nowhere"], "nowhere/vae/config.json is missing"),
+        (["--encoders", "tiny", "--weights", "x"], "have their own"),
+        (["--encoders", "tinny"], "encoders"),
+        (["--part", "3/2"], "part 3/2"),
+        (["--height_px", "20"], "multiples of 8"),
+        (["--max_sections", "0"], "more than 0"),
+        (["--num_workers", "0"], "a process at least"),
+    ],
+)
+def test_a_mistake_is_one_clear_error(data, capsys, options, message):
+    with pytest.raises(UserError, match=message):
+        said(capsys, cache, data, *options)
+
+
+def test_encoders_can_be_named_by_class_with_arguments():
+    made = []
+
+    def choose(encoders: signature(cache).parameters["encoders"].annotation = "tiny") -> None:
+        """As `cache` does."""
+        made.append(encoders)
+
+    run_function(choose, ["--encoders", "hunyuan"], "choose")
+    run_function(choose, ["--encoders", "OpenClipEncoders", "--encoders.seed", "3"], "choose")
+    assert made[0] == "hunyuan"
+    assert (type(made[1]), made[1].seed) == (OpenClipEncoders, 3)
+
+
+def test_a_folder_without_a_cache_says_how_to_make_one(data, capsys):
+    for verb in (plan, check):
+        with pytest.raises(UserError, match="holds no cache yet; `mpgen data cache` makes one"):
+            said(capsys, verb, data)

@@ -1,0 +1,107 @@
+"""Runs that are killed for real go on where their last checkpoint was: by the list of videos that they consumed."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mpgen.data.build import build_cache
+from mpgen.data.cache import CacheSettings
+from mpgen.data.manifest import read_manifest
+from mpgen.data.plan import Shuffled, plan_epoch
+from mpgen.encoders.tiny import TinyEncoders
+
+SCRIPT = Path(__file__).with_name("resume_script.py")
+MAX_EPOCHS, EVERY, SEED = 3, 2, 4  # as in the script
+SECTIONS = [1, 1, 2, 3, 2, 1, 1, 2, 3, 1, 2, 1, 3]
+Update = tuple[int, frozenset[str]]  # number of sections, and videos over all ranks
+
+
+@pytest.fixture
+def folder(tmp_path, make_video) -> Path:
+    """A manifest and its cache."""
+    rows = ["video"]
+    for number, sections in enumerate(SECTIONS):
+        make_video(tmp_path / f"{number}.mp4", 1 + 8 * sections)
+        rows.append(f"{number}.mp4")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    settings = CacheSettings(16, 24, 24.0, max_sections=3, section_latent_frames=2)
+    records = read_manifest(tmp_path / "manifest.csv").records
+    build_cache(records, TinyEncoders(), settings, tmp_path / "cache", progress=False)
+    return tmp_path
+
+
+def planned(folder: Path, group_size: int) -> list[Update]:
+    """What a run that nothing interrupts consumes."""
+    uids = [record.uid for record in read_manifest(folder / "manifest.csv").records]
+    updates = []
+    for epoch in range(MAX_EPOCHS):
+        groups = plan_epoch(
+            SECTIONS, world_size=1, batch_size=group_size, seed=SEED, epoch=epoch, curriculum=Shuffled()
+        )
+        updates += [(group.num_sections, frozenset(uids[item] for item in group.items)) for group in groups]
+    return updates
+
+
+def run(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: int) -> list[Update]:
+    """What this start of the run consumes before it ends or is killed."""
+    for file in folder.glob("rank*.txt"):
+        file.unlink()
+    command = [sys.executable, str(SCRIPT), str(folder), *map(str, (devices, batch_size, num_workers, kill_at))]
+    root = str(SCRIPT.parents[2])
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        # stderr is not read to its end: workers that outlive a killed trainer for a moment hold it open
+        status = process.wait(timeout=300)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # ranks and workers, all of them, as a power cut would
+        said = process.communicate()[1]
+    assert status == (0 if kill_at < 0 else -signal.SIGKILL), said
+    by_rank = [
+        [line.split() for line in (folder / f"rank{rank}.txt").read_text().splitlines()] for rank in range(devices)
+    ]
+    updates = []
+    for shares in zip(*by_rank, strict=True):
+        assert len({tuple(share[:3]) for share in shares}) == 1  # in lock step
+        videos = [uid for share in shares for uid in share[3:]]
+        assert len(videos) == batch_size * devices
+        updates.append((int(shares[0][2]), frozenset(videos)))
+    return updates
+
+
+@pytest.mark.parametrize(
+    ("devices", "batch_size", "num_workers", "kills"),
+    [
+        pytest.param(1, 2, 0, [3, 9], id="one rank, no workers, killed twice"),
+        pytest.param(1, 2, 2, [7], id="one rank, two workers"),
+        pytest.param(2, 1, 2, [7], id="two ranks, two workers"),
+    ],
+)
+def test_a_killed_run_consumes_what_an_uninterrupted_one_does(folder, devices, batch_size, num_workers, kills):
+    whole = planned(folder, devices * batch_size)
+    assert len(whole) == 18  # six updates an epoch, so the kills are in the middle of the first and the second
+    done = 0
+    for kill_at in kills:
+        consumed = run(folder, devices, batch_size, num_workers, kill_at)
+        assert consumed == whole[done:kill_at]
+        done = kill_at // EVERY * EVERY  # the last checkpoint
+    assert run(folder, devices, batch_size, num_workers, -1) == whole[done:]
+
+
+def test_on_another_number_of_ranks_a_run_goes_on_after_as_many_videos(folder):
+    assert run(folder, 2, 1, 0, 5) == planned(folder, 2)[:5]
+    # the checkpoint was made at the fourth update, after eight videos
+    wider = planned(folder, 3)
+    assert run(folder, 1, 3, 0, -1) == wider[2:]  # six of the eight videos are whole updates of three
