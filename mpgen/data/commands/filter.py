@@ -96,7 +96,8 @@ def filter(
     _write(data / "rejected.csv", RejectedRow, rejected)
     if not rows:  # and an older manifest stays
         raise UserError(
-            f"{data}: nothing is left of {len(clips)} clips ({_reasons(rejected)}): see {data / 'rejected.csv'} and --thresholds"
+            f"{data}: nothing is left of {len(clips)} clips ({_reasons(rejected)}): "
+            f"see {data / 'rejected.csv'}, and --thresholds in mpgen data filter --help"
         )
     _write(data / "manifest.csv", ManifestRow, rows)
     _print_table(data, len(clips), scored_frames, rows, rejected)
