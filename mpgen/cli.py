@@ -1,9 +1,11 @@
 """The `mpgen` command: a table of subcommands, each imported only when it is called, so that help comes at once."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from typing import TypeVar
 
 from mpgen import __version__
 from mpgen.errors import UserError
@@ -25,15 +27,85 @@ class Command:
     help: str
     own_parser: bool = False
 
+    def run(self, name: str, argv: list[str]) -> None:
+        """Calls it with the words after `name`."""
+        function = getattr(import_module(self.module), self.function)
+        if self.own_parser:
+            function()
+            return
+        from mpgen.parser import run_function
 
-COMMANDS = {
+        run_function(function, argv, f"mpgen {name}")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Subcommands under one word, as in `mpgen arena serve`.
+
+    Args:
+        help: one line.
+        verbs: by name, in the order of use.
+        examples: lines to copy.
+    """
+
+    help: str
+    verbs: dict[str, Command]
+    examples: tuple[str, ...] = ()
+
+    def run(self, name: str, argv: list[str]) -> None:
+        """Calls the verb named first."""
+        if not argv or argv[0] in ("-h", "--help"):
+            print("\n".join(self._usage(name)))
+            return
+        _pick(self.verbs, argv[0], f"mpgen {name}").run(f"{name} {argv[0]}", argv[1:])
+
+    def _usage(self, name: str) -> list[str]:
+        lines = [f"usage: mpgen {name} VERB [OPTIONS]", "", self.help, "", "verbs, in the order of use:"]
+        lines += _listed(self.verbs)
+        if self.examples:
+            lines += ["", "for example:", *(f"  {example}" for example in self.examples)]
+        return [*lines, "", f"mpgen {name} VERB --help tells more."]
+
+
+Named = TypeVar("Named", bound=Command | Group)
+
+COMMANDS: dict[str, Command | Group] = {
     "fit": Command("mpgen.training.cli", "main", "train from a config, or go on where a run stopped", own_parser=True),
     "validate": Command("mpgen.training.cli", "main", "loss and sample videos of a checkpoint", own_parser=True),
     "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
-    "evaluate": Command("mpgen.evaluation.command", "evaluate", "score generated videos against the built-in world"),
+    "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),
-    "data": Command("mpgen.data.command", "main", "from a table of videos to a cache to train on", own_parser=True),
+    "data": Group(
+        "from a published table of videos to a cache that `mpgen fit` trains on",
+        {
+            "index": Command(
+                "mpgen.data.commands.index", "index", "list clips of MiraData, Sekai, a folder or a world"
+            ),
+            "score": Command(
+                "mpgen.data.commands.score", "score", "decode each clip once: cuts, motion, black, freezes"
+            ),
+            "filter": Command("mpgen.data.commands.filter", "filter", "choose the spans to train on; no decoding"),
+            "cache": Command("mpgen.data.commands.cache", "cache", "encode them, on one machine or many"),
+            "check": Command("mpgen.data.commands.check", "check", "verify a cache and say what is wrong"),
+            "plan": Command("mpgen.data.commands.plan", "plan", "show the curriculum: steps, hours, sections"),
+        },
+        examples=(
+            "mpgen data index --source mira_v0 --csv miradata_v0.csv --root miradata --output DATA",
+            "mpgen data score DATA",
+            "mpgen data filter DATA",
+            "mpgen data cache DATA --encoders hunyuan --weights weights/HunyuanVideo",
+            "mpgen data check DATA",
+            "mpgen data plan DATA --world_size 32 --batch_size 1",
+        ),
+    ),
     "world": Command("mpgen.data.world.command", "world", "render the built-in world and look at it"),
+    "arena": Group(
+        "compare videos by eye in a browser, blind, and rank the methods",
+        {
+            "serve": Command("mpgen.evaluation.arena.command", "serve", "show pairs to raters and keep their votes"),
+            "report": Command("mpgen.evaluation.arena.command", "report", "ratings, intervals and agreement"),
+        },
+    ),
 }
 
 
@@ -46,13 +118,8 @@ def main() -> None:
     if argv[0] == "--version":
         print(f"mpgen {__version__}")
         return
-    name = argv[0]
-    if name not in COMMANDS:
-        near = get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"wanted one of {', '.join(COMMANDS)}"
-        sys.exit(_complain(f"{name!r} is not a command: {hint}"))
     try:
-        _run(COMMANDS[name], name, argv)
+        _pick(COMMANDS, argv[0], "mpgen").run(argv[0], argv[1:])
     except UserError as error:
         sys.exit(_complain(str(error)))
     except KeyboardInterrupt:
@@ -60,14 +127,16 @@ def main() -> None:
         sys.exit(130)
 
 
-def _run(command: Command, name: str, argv: list[str]) -> None:
-    function = getattr(import_module(command.module), command.function)
-    if command.own_parser:
-        function()
-        return
-    from mpgen.parser import run_function
+def _pick(table: Mapping[str, Named], name: str, prefix: str) -> Named:
+    if name not in table:
+        near = get_close_matches(name, table, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"wanted one of {', '.join(table)}"
+        raise UserError(f"{name!r} is not a command of `{prefix}`: {hint}")
+    return table[name]
 
-    run_function(function, argv[1:], f"mpgen {name}")
+
+def _listed(table: Mapping[str, Command | Group]) -> list[str]:
+    return [f"  {name:<10} {command.help}" for name, command in table.items()]
 
 
 def _complain(message: str) -> int:
@@ -82,7 +151,7 @@ def _usage() -> str:
         "Minute-long video from one image and a prompt (Pack and Force Your Memory, arXiv 2510.01784).",
         "",
         "commands:",
-        *(f"  {name:<10} {command.help}" for name, command in COMMANDS.items()),
+        *_listed(COMMANDS),
         "",
         "mpgen COMMAND --help tells more. Begin with: mpgen fit --config configs/quickstart.yaml",
     ]

@@ -70,7 +70,7 @@ def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_run", interrupt)
+    monkeypatch.setattr(cli.Command, "run", interrupt)
     assert run(monkeypatch, capsys, "world") == (130, "", "mpgen: interrupted\n")
 
 
@@ -84,7 +84,7 @@ def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
         (["world", "--output", "w", "--families", "3"], ["--families", "a number"]),
         (["world", "--output", "w", "--size_px", "33"], ["size_px 33", "multiple of 16"]),
         (["world", "--config", "nope.yaml"], ["nope.yaml does not exist"]),
-        (["evaluate", "w"], ["--world is missing", "videos", "output"]),
+        (["evaluate", "--videos", "v"], ["--output missing", "--videos"]),
         (["evaluate", "--world", "w", "--videos", "v", "--output", "o", "stray"], ["stray"]),
         (["evaluate", "--world", "w", "--videos", "v", "--output", "o"], ["w: has no folder `truth`"]),
         (["generate", "--ckpt", "c"], ["--ckpt ", "'ckpt_path'"]),

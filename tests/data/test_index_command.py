@@ -194,5 +194,9 @@ def test_the_help_of_data_names_every_verb_and_that_of_index_an_example(mpgen):
 
 
 def test_a_misspelt_verb_is_told_the_nearest(mpgen):
-    assert mpgen("data", "idnex") == (2, "", "mpgen: error: data: 'idnex' is not a verb: did you mean 'index'?\n")
+    assert mpgen("data", "idnex") == (
+        2,
+        "",
+        "mpgen: error: 'idnex' is not a command of `mpgen data`: did you mean 'index'?\n",
+    )
     assert all(name in mpgen("data", "xyzzy")[2] for name in command.VERBS)
