@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mpgen.data.world.truth import Truth
-from mpgen.evaluation.detect import Detections
+from mpgen.evaluation.world.detect import Detections
 
 PSNR_CAP = 60.0  # dB; equal pictures
 SHARE_OF_ENDS = 0.15  # drift compares the last 15 % of the generated frames with the first 15 %

@@ -10,9 +10,9 @@ from mpgen.data.video import VideoWriter
 from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
-from mpgen.evaluation.aggregate import estimate, recall_bins, section_curves, summarise
-from mpgen.evaluation.command import copy_last, evaluate
-from mpgen.evaluation.world_scores import score_clip
+from mpgen.evaluation.world.aggregate import estimate, recall_bins, section_curves, summarise
+from mpgen.evaluation.world.command import copy_last, score_world
+from mpgen.evaluation.world.scores import score_clip
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,9 @@ def test_the_copy_shows_the_last_given_frame_for_ever():
     assert copy_last(frames, 3)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2]
 
 
-def test_true_videos_get_full_marks_from_the_command(world, videos, tmp_path, capsys):
+def test_true_videos_get_full_marks(world, videos, tmp_path, capsys):
     (videos / "val_00001_panback.json").write_text('{"context_frames": 40, "section_frames": 8}')
-    evaluate(world, videos, tmp_path / "out")
-    record = json.loads((tmp_path / "out" / "scores.json").read_text())
+    record = json.loads(json.dumps(score_world(world, videos, tmp_path / "out", 16, True), allow_nan=False))
     assert record["summary"]["generated"] == record["summary"]["truth"]
     assert record["summary"]["generated"]["first section: video right"]["all"]["mean"] == 1
     assert record["summary"]["copy"]["first section: moved as told"]["all"]["mean"] == 0
@@ -86,8 +85,8 @@ def test_what_cannot_be_scored_is_listed_and_the_rest_is_scored(world, videos, t
     write(videos / "val_00001_panback.mp4", np.zeros((5, 32, 64, 3), np.uint8))
     write(videos / "val_00002_steady.mp4", np.zeros((1, 48, 48, 3), np.uint8))
     (videos / "val_00003_bounce.json").write_text("[1]")
-    evaluate(world, videos, tmp_path / "out", references=False)
-    skipped = {v["video"]: v["reason"] for v in json.loads((tmp_path / "out" / "scores.json").read_text())["skipped"]}
+    record = score_world(world, videos, tmp_path / "out", 16, False)
+    skipped = {one["video"]: one["reason"] for one in record["skipped"]}
     assert "no truth" in skipped["holiday.mp4"]
     assert "32x64" in skipped["val_00001_panback.mp4"]
     assert "too short" in skipped["val_00002_steady.mp4"]
@@ -98,18 +97,17 @@ def test_what_cannot_be_scored_is_listed_and_the_rest_is_scored(world, videos, t
 
 def test_a_broken_video_is_listed(world, videos, tmp_path):
     (videos / "val_00003_bounce.mp4").write_bytes(b"no video")
-    evaluate(world, videos, tmp_path / "out", references=False)
-    (skipped,) = json.loads((tmp_path / "out" / "scores.json").read_text())["skipped"]
+    (skipped,) = score_world(world, videos, tmp_path / "out", 16, False)["skipped"]
     assert skipped["video"] == "val_00003_bounce.mp4"
 
 
-def test_empty_folders_get_one_line(world, tmp_path):
+def test_folders_without_a_pair_get_one_line(world, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no mp4 file"):
-        evaluate(world, tmp_path / "empty", tmp_path / "out")
+        score_world(world, tmp_path / "empty", tmp_path / "out", 16, True)
     with pytest.raises(UserError, match="`truth`"):
-        evaluate(tmp_path / "empty", world / "videos", tmp_path / "out")
+        score_world(tmp_path / "empty", world / "videos", tmp_path / "out", 16, True)
     shutil.copy(world / "videos" / "val_00003_bounce.mp4", tmp_path / "empty" / "other.mp4")
     with pytest.raises(UserError, match="none of 1 videos could be scored"):
-        evaluate(world, tmp_path / "empty", tmp_path / "out")
+        score_world(world, tmp_path / "empty", tmp_path / "out", 16, True)
     assert not (tmp_path / "out").exists()

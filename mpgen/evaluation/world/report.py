@@ -4,7 +4,6 @@ Everywhere ours stands beside two references from the same code: the true video 
 frame that was given (the floor).
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 
 from mpgen.data.atomic import replacing
 from mpgen.data.world.scenes import PALETTE, SHAPES
-from mpgen.evaluation.aggregate import (
+from mpgen.evaluation.world.aggregate import (
     ALL,
     Estimate,
     background_curve,
@@ -26,7 +25,7 @@ from mpgen.evaluation.aggregate import (
     section_curves,
     summarise,
 )
-from mpgen.evaluation.world_scores import VideoScores
+from mpgen.evaluation.world.scores import VideoScores
 
 GENERATED, TRUTH, COPY = "generated", "truth", "copy"
 _STYLES = {GENERATED: ("tab:blue", "o-"), TRUTH: ("tab:green", "--"), COPY: ("tab:gray", ":")}
@@ -60,9 +59,9 @@ def table(scores: Mapping[str, Sequence[VideoScores]]) -> str:
     )
 
 
-def write_json(scores: Mapping[str, Sequence[VideoScores]], skipped: Sequence[Skipped], path: Path) -> None:
+def as_record(scores: Mapping[str, Sequence[VideoScores]], skipped: Sequence[Skipped]) -> dict[str, Any]:
     """Every video's scores, the sums, and what was left out; numbers that do not exist are null."""
-    record = {
+    return {
         "videos": [_row(video) for video in scores[GENERATED]],
         "skipped": [asdict(video) for video in skipped],
         "summary": {who: _plain(summarise(videos)) for who, videos in scores.items()},
@@ -71,8 +70,6 @@ def write_json(scores: Mapping[str, Sequence[VideoScores]], skipped: Sequence[Sk
         "background_psnr": {who: _plain(background_curve(videos)) for who, videos in scores.items()},
         "chance": {"colour": 1 / len(PALETTE), "identity": 1 / (len(PALETTE) * len(SHAPES))},
     }
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def plot_curves(scores: Mapping[str, Sequence[VideoScores]], path: Path) -> None:

@@ -9,8 +9,8 @@ from mpgen.data.world.families import FAMILIES
 from mpgen.data.world.render import render_scene
 from mpgen.data.world.scenes import PALETTE, Track
 from mpgen.errors import UserError
-from mpgen.evaluation.background import PSNR_CAP
-from mpgen.evaluation.world_scores import VideoScores, score_clip
+from mpgen.evaluation.world.background import PSNR_CAP
+from mpgen.evaluation.world.scores import VideoScores, score_clip
 
 
 def score(story, frames=None, context_frames=1) -> VideoScores:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpgen.evaluation.world_scores import VideoScores
+from mpgen.evaluation.world.scores import VideoScores
 
 ALL = "all"
 HIDDEN_SECONDS = (0.0, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, math.inf)  # bounds of the bins

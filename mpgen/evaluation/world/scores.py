@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 from mpgen.data.world.scenes import SHAPES
 from mpgen.data.world.truth import HiddenSpan, Truth, TruthObject
 from mpgen.errors import UserError
-from mpgen.evaluation.background import background_psnr, chart_error, drift, picture_psnr
-from mpgen.evaluation.detect import COLOURS, Detections, detect
-from mpgen.evaluation.templates import Ideal, ideal_objects
+from mpgen.evaluation.world.background import background_psnr, chart_error, drift, picture_psnr
+from mpgen.evaluation.world.detect import COLOURS, Detections, detect
+from mpgen.evaluation.world.templates import Ideal, ideal_objects
 
 IN_SIGHT = 0.6  # an object is judged on frames where the truth shows at least so much of it
 WHOLE = 0.95  # and its shape is read where it shows so much

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mpgen.data.world.render import render_scene
 from mpgen.data.world.scenes import OBJECT_RADIUS, PALETTE, SHAPES, Backdrop, Scene, Track, fixed
-from mpgen.evaluation.detect import COLOURS, detect, label_blobs
+from mpgen.evaluation.world.detect import COLOURS, detect, label_blobs
 
 RADIUS = OBJECT_RADIUS * 64
 

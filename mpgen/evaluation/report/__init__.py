@@ -1,0 +1,1 @@
+"""One HTML page that needs no other file: the paper's table with ours beside it, curves, and every video."""

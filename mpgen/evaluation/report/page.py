@@ -1,0 +1,165 @@
+"""Fills the page's template: what is shown where; how it looks is in `page.html.j2`."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from mpgen import __version__
+from mpgen.data.atomic import replacing
+from mpgen.evaluation.dimensions import DIMENSIONS, PROXIES, Dimension
+from mpgen.evaluation.report import paper
+from mpgen.evaluation.report.charts import draw
+from mpgen.evaluation.results import VideoResult
+from mpgen.evaluation.summary import ALL, Cell, Group, shown
+from mpgen.evaluation.tables import Evaluation, faults
+
+ABSENT = "\N{EN DASH}"
+_GAP_PX = 2
+_JPEG_QUALITY = 72
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A number as it stands in a table: its text, what it is sorted by, and what the pointer tells."""
+
+    text: str
+    order: float | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A name, how many videos, and numbers; `kind` is a class of the style sheet."""
+
+    name: str
+    videos: str
+    cells: tuple[Shown, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class VideoRow:
+    """One video: where it stands (1 is the worst), its pictures, and two lines a number."""
+
+    place: int
+    result: VideoResult
+    picture: str
+    times: tuple[str, ...]
+    cells: tuple[tuple[Shown, Shown], ...]
+    faults: str
+
+
+def write_page(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str, Path]] = ()) -> None:
+    """One file, whole or not at all.
+
+    Args:
+        evaluation: what is shown.
+        path: of the HTML.
+        pictures: PNG files to put in, each with its heading.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mpgen.evaluation.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    groups = shown(evaluation.groups)
+    described = [dimension for dimension in PROXIES if dimension in evaluation.dimensions]
+    charts = [chart for dimension in evaluation.dimensions if (chart := draw(dimension, evaluation.groups))]
+    page = environment.get_template("page.html.j2").render(
+        evaluation=evaluation,
+        version=__version__,
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        table_columns=_paper_columns(),
+        paper_rows=[_paper_row(row) for row in paper.TABLE_1],
+        our_rows=[_group_row(group, _paper_cells(group), groups) for group in groups],
+        source=paper.SOURCE,
+        proxy_columns=described,
+        proxy_rows=[_group_row(group, _proxy_cells(group, described), groups) for group in groups],
+        charts=charts,
+        legend=charts[0].lines if charts else (),
+        videos=[_video_row(*numbered, evaluation.dimensions) for numbered in enumerate(evaluation.results, 1)],
+        pictures=[(title, _encoded(picture.read_bytes(), "png")) for title, picture in pictures],
+        absent=[(DIMENSIONS[name].title, reason) for name, reason in evaluation.absent.items()],
+    )
+    with replacing(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+
+
+def _paper_columns() -> list[str]:
+    return [DIMENSIONS[name].title for name in paper.COLUMNS] + [f"Δ {DIMENSIONS[name].title}" for name in paper.DELTAS]
+
+
+def _paper_row(row: paper.PaperRow) -> TableRow:
+    numbers = [*row.scores, *row.deltas]
+    return TableRow(row.method, "160", tuple(Shown(f"{number:.2f}", number) for number in numbers), "paper")
+
+
+def _paper_cells(group: Group) -> list[Shown]:
+    cells = [_shown(group.scores.get(name), DIMENSIONS[name]) for name in paper.COLUMNS]
+    cells += [_shown(group.drifts.get(name), DIMENSIONS[name]) for name in paper.DELTAS]
+    return cells
+
+
+def _proxy_cells(group: Group, dimensions: Sequence[Dimension]) -> list[Shown]:
+    cells = [_shown(group.scores.get(dimension.name), dimension) for dimension in dimensions]
+    cells += [_shown(group.signed_drifts.get(dimension.name), dimension, "+") for dimension in dimensions]
+    return cells
+
+
+def _group_row(group: Group, cells: list[Shown], groups: Sequence[Group]) -> TableRow:
+    name = group.method if group.length == ALL else f"{group.method}, {group.length}"
+    is_part = group.length != ALL and any(other.method == group.method and other.length == ALL for other in groups)
+    return TableRow(name, str(group.videos), tuple(cells), "length" if is_part else "ours")
+
+
+def _shown(cell: Cell | None, dimension: Dimension, sign: str = "") -> Shown:
+    if cell is None:
+        return Shown(ABSENT)
+    scale = dimension.scale
+    hint = f"over {cell.count} videos"
+    if cell.low is not None:
+        hint = f"95 % interval {scale * cell.low:.2f} to {scale * cell.high:.2f} {hint}"
+    return Shown(f"{scale * cell.mean:{sign}.2f}", scale * cell.mean, hint)
+
+
+def _video_row(place: int, result: VideoResult, dimensions: Sequence[Dimension]) -> VideoRow:
+    times = tuple(f"{frame / result.fps:.1f} s" for frame in result.strip_frames)
+    cells = tuple(_video_cell(result, dimension) for dimension in dimensions)
+    return VideoRow(place, result, _strip(result), times, cells, faults(result))
+
+
+def _video_cell(result: VideoResult, dimension: Dimension) -> tuple[Shown, Shown]:
+    value, found = result.scores.get(dimension.name), result.drifts.get(dimension.name)
+    score = Shown(ABSENT) if value is None else Shown(f"{dimension.scale * value:.2f}", value)
+    if found is None:
+        return score, Shown("")
+    slope = "" if found.slope_per_minute is None else f"; {dimension.scale * found.slope_per_minute:+.2f} a minute"
+    hint = (
+        f"from {dimension.scale * found.start:.2f} to {dimension.scale * found.end:.2f}{slope}; "
+        f"worst second {dimension.scale * found.worst:.2f} at {found.worst_seconds:.1f} s"
+    )
+    return score, Shown(f"{dimension.scale * found.delta:+.2f}", abs(found.delta), hint)
+
+
+def _strip(result: VideoResult) -> str:
+    """The pictures side by side as a JPEG inside the page; empty if there are none."""
+    if not len(result.strip):
+        return ""
+    gap = np.full((result.strip.shape[1], _GAP_PX, 3), 255, np.uint8)
+    row = [part for picture in result.strip for part in (picture, gap)][:-1]
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(row, 1)).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return _encoded(buffer.getvalue(), "jpeg")
+
+
+def _encoded(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

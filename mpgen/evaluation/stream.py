@@ -1,0 +1,194 @@
+"""One decode of a video, in chunks, for every probe; memory does not grow with its length.
+
+A thread decodes ahead while the probes work (FFmpeg and the networks both let go of Python's lock). Frames are taken as
+they are stored: every one, at its own size, without rotation.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Full, Queue
+from threading import Event, Thread
+from typing import Literal
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from mpgen.data.video import VideoError
+from mpgen.evaluation.frames import Frames
+
+Colour = Literal["ignore", "tagged"]
+
+CHUNK_BYTES = 128 * 2**20  # a chunk of huge frames is shorter, so that it still fits
+MAX_PIXELS = 8192 * 8192  # of a frame; more is refused rather than decoded
+_AHEAD = 2  # chunks that wait
+_BT709 = 1  # of AVColorSpace
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file's header says; `num_frames` is a guess, 0 if it does not say."""
+
+    fps: float
+    height_px: int
+    width_px: int
+    num_frames: int
+    bt709: bool
+
+
+def video_info(path: Path) -> VideoInfo:
+    """
+    Raises:
+        VideoError: it cannot be opened as a video.
+    """
+    container, stream = _open(path)
+    with container:
+        return _info(path, container, stream)
+
+
+class FrameStream:
+    """Iterate over it once for the chunks of a video.
+
+    A file that breaks on the way gives the frames before the break, and `note` says so; a file without a single frame
+    raises. `num_frames` counts what has been given.
+
+    Args:
+        path: any file FFmpeg reads.
+        chunk_frames: at most so many frames at a time.
+        colour: "ignore" converts every file by BT.601, as decord does, and so four of VBench's six dimensions;
+            "tagged" believes a BT.709 tag.
+
+    Raises:
+        VideoError: it cannot be opened as a video, or its frames are too large.
+    """
+
+    def __init__(self, path: Path | str, chunk_frames: int = 8, colour: Colour = "ignore") -> None:
+        self.path = Path(path)
+        self.info = video_info(self.path)
+        frame_bytes = 3 * self.info.height_px * self.info.width_px
+        self.chunk_frames = max(1, min(chunk_frames, CHUNK_BYTES // frame_bytes))
+        self.colour = colour
+        self.num_frames = 0
+        self.note = ""
+
+    def __iter__(self) -> Iterator[Frames]:
+        chunks: Queue[np.ndarray | Exception | None] = Queue(_AHEAD)
+        stop = Event()
+        thread = Thread(target=self._decode_into, args=(chunks, stop), daemon=True, name=f"decode {self.path.name}")
+        thread.start()
+        try:
+            held = chunks.get()
+            while isinstance(held, np.ndarray):
+                after = chunks.get()
+                first, self.num_frames = self.num_frames, self.num_frames + len(held)
+                # NHWC in memory, seen as NCHW: no copy, and what the networks like best.
+                pixels = torch.from_numpy(held).permute(0, 3, 1, 2)
+                yield Frames(pixels, first, self.info.fps, not isinstance(after, np.ndarray))
+                held = after
+            if held is not None:
+                raise held
+        finally:
+            stop.set()
+            thread.join()
+
+    def _decode_into(self, chunks: "Queue[np.ndarray | Exception | None]", stop: Event) -> None:
+        """The thread: chunks, and then None, or the error that left no frame at all."""
+        end: Exception | None = None
+        try:
+            for chunk in self._chunks():
+                if not _put(chunks, chunk, stop):
+                    return
+        except Exception as error:  # raised again in the reader's thread
+            end = error
+        _put(chunks, end, stop)
+
+    def _chunks(self) -> Iterator[np.ndarray]:
+        height, width = self.info.height_px, self.info.width_px
+        chunk = np.empty((self.chunk_frames, height, width, 3), np.uint8)
+        filled = total = 0
+        for picture in self._pictures():
+            chunk[filled] = picture
+            filled, total = filled + 1, total + 1
+            if filled == len(chunk):
+                yield chunk
+                chunk, filled = np.empty_like(chunk), 0
+        if total == 0:
+            raise VideoError(self.path, "too_short", self.note or "has no frame")
+        if filled:
+            yield chunk[:filled]
+        declared = self.info.num_frames
+        if not self.note and total < 0.98 * declared - 1:
+            self.note = f"ends after {total} of the {declared} frames that it declares"
+
+    def _pictures(self) -> Iterator[np.ndarray]:
+        """RGB pictures up to the end or the first fault, which goes into `note`."""
+        reformatter = VideoReformatter()
+        container, stream = _open(self.path)
+        total = 0
+        with container:
+            try:
+                for frame in container.decode(stream):
+                    size = (frame.height, frame.width)
+                    if size != (self.info.height_px, self.info.width_px):
+                        self.note = f"changes its size to {size[0]}x{size[1]} after {total} frames"
+                        return
+                    if frame.is_corrupt:
+                        self.note = f"is damaged after {total} frames"
+                        return
+                    yield _to_rgb(reformatter, frame, self.colour)
+                    total += 1
+            except (av.error.FFmpegError, OSError) as error:
+                self.note = f"cannot be decoded after {total} frames ({error.strerror})"
+
+
+def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, colour: Colour) -> np.ndarray:
+    matrix = Colorspace.ITU709 if colour == "tagged" and frame.colorspace == _BT709 else Colorspace.ITU601
+    return reformatter.reformat(frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix).to_ndarray()
+
+
+def _open(path: Path) -> tuple[InputContainer, VideoStream]:
+    if not path.is_file():
+        raise VideoError(path, "missing", "no such file")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError(path, "corrupt_open", f"cannot be opened as a video: {error.strerror}") from error
+    if not container.streams.video:
+        container.close()
+        raise VideoError(path, "no_video_stream", "has no video stream")
+    stream = container.streams.video[0]
+    stream.thread_type = "NONE"  # frame threads and a corrupt file can hang FFmpeg
+    return container, stream
+
+
+def _info(path: Path, container: InputContainer, stream: VideoStream) -> VideoInfo:
+    fps = stream.average_rate or stream.guessed_rate
+    height, width = stream.height, stream.width
+    if not fps or fps <= 0:
+        raise VideoError(path, "corrupt_open", "does not say how many frames a second it has")
+    if height < 1 or width < 1:
+        raise VideoError(path, "corrupt_open", "does not say how large its frames are")
+    if height * width > MAX_PIXELS:
+        raise VideoError(path, "too_large", f"has frames of {height}x{width}, more than {MAX_PIXELS:,} pixels")
+    frames = stream.frames
+    if not frames and stream.duration is not None:
+        frames = round(float(stream.duration * stream.time_base) * fps)
+    elif not frames and container.duration is not None:
+        frames = round(container.duration / av.time_base * fps)
+    return VideoInfo(float(fps), height, width, frames, stream.codec_context.colorspace == _BT709)
+
+
+def _put(chunks: Queue, item: object, stop: Event) -> bool:
+    """Waits for room; False if nobody reads any more."""
+    while not stop.is_set():
+        try:
+            chunks.put(item, timeout=0.1)
+            return True
+        except Full:
+            continue
+    return False

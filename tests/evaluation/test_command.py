@@ -1,0 +1,163 @@
+"""Laws of `mpgen evaluate`: a folder in, a page out; bad files are lines, absent weights are said, shares add up."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mpgen.data.world.settings import WorldSettings
+from mpgen.data.world.writer import render_world
+from mpgen.errors import UserError
+from mpgen.evaluation import runner
+from mpgen.evaluation.command import evaluate
+from mpgen.evaluation.report.paper import TABLE_1
+
+
+@pytest.fixture
+def videos(write, moving, tmp_path):
+    folder = tmp_path / "videos"
+    write(folder / "ours" / "steady.mp4", moving(60))
+    write(folder / "ours" / "fading.mp4", moving(60, fade=0.7))
+    write(folder / "other" / "one.mp4", moving(1))
+    write(folder / "other" / "odd.mp4", moving(30, 33, 47))
+    (folder / "other" / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+def record_of(output) -> dict:
+    return json.loads((output / "scores.json").read_text())["evaluation"]
+
+
+def test_a_folder_is_scored_on_a_bare_machine(videos, tmp_path, capsys):
+    evaluate(videos, tmp_path / "out")
+    record = record_of(tmp_path / "out")
+    by_name = {video["name"]: video for video in record["videos"]}
+    assert set(by_name) == {"ours/steady", "ours/fading", "other/one", "other/odd"}
+    assert by_name["ours/fading"]["drift"]["luminance"]["delta"] < -0.2
+    assert abs(by_name["ours/steady"]["drift"]["luminance"]["delta"]) < 0.01
+    assert "motion" not in by_name["other/one"]["scores"]
+    assert {one["video"].removesuffix(".mp4") for one in record["skipped"]} == {"other/broken", "notes.txt"}
+    assert set(record["absent"]) == {"imaging", "aesthetic", "dynamic", "smoothness", "background", "subject"}
+    assert {(group["method"], group["length"]) for group in record["groups"]} == {
+        ("ours", "2 s"),
+        ("ours", "all"),
+        ("other", "1 s"),
+        ("other", "all"),
+    }
+    assert "15 %" in record["drift_convention"]
+    out = capsys.readouterr().out
+    assert "absent: imaging" in out
+    assert "|Δ| Luminance" in out
+    rows = list(csv.DictReader((tmp_path / "out" / "videos.csv").read_text(encoding="utf-8").splitlines()))
+    assert float(next(r for r in rows if r["name"] == "ours/fading")["delta_luminance"]) < -0.2
+
+
+def test_the_page_is_one_file_with_the_papers_rows_and_escapes_names(videos, tmp_path, write, moving):
+    (videos / "ours" / "steady.json").write_text(json.dumps({"prompt": "<script>alert(1)</script>"}))
+    evaluate(videos, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(row.method in page for row in TABLE_1)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("data:image/jpeg") == 4
+    outside = [word for word in ("http://", "https://", 'src="/', "<link", "@import", "url(") if word in page]
+    assert outside == []
+    assert page.index("ours/fading") < page.index("<b>ours/steady")  # worst first
+
+
+def test_the_same_command_goes_on_where_it_stopped(videos, tmp_path, count_calls):
+    decodes = count_calls(runner, "FrameStream")
+    evaluate(videos, tmp_path / "out")
+    assert len(decodes) == 5
+    before = record_of(tmp_path / "out")
+    evaluate(videos, tmp_path / "out", drift_fraction=0.3)
+    assert len(decodes) == 6  # the broken one is tried again
+    after = record_of(tmp_path / "out")
+    assert [v["scores"] for v in before["videos"]] == [v["scores"] for v in after["videos"]]
+    assert "30 %" in after["drift_convention"]
+
+
+def test_parts_look_at_every_video_once_and_the_report_comes_after(videos, tmp_path, count_calls, capsys):
+    for index in (1, 2, 3):
+        evaluate(videos, tmp_path / "out", part=f"{index}/3")
+    assert not (tmp_path / "out" / "report.html").exists()
+    lines = [line for log in (tmp_path / "out").glob("results.*of3.jsonl") for line in log.read_text().splitlines()]
+    assert sorted(json.loads(line).get("name", "broken") for line in lines) == [
+        "broken",
+        "other/odd",
+        "other/one",
+        "ours/fading",
+        "ours/steady",
+    ]
+    decodes = count_calls(runner, "FrameStream")
+    evaluate(videos, tmp_path / "out")
+    assert len(decodes) == 1
+    assert len(record_of(tmp_path / "out")["videos"]) == 4
+
+
+def test_the_manifest_names_methods(videos, tmp_path):
+    (tmp_path / "suite.csv").write_text("video,method\nours/steady,A\nours/fading.mp4,B\n")
+    evaluate(videos, tmp_path / "out", manifest=tmp_path / "suite.csv", metrics="luminance,structure")
+    record = record_of(tmp_path / "out")
+    assert {video["method"] for video in record["videos"]} == {"A", "B"}
+    assert set(record["videos"][0]["scores"]) == {"luminance", "structure"}
+
+
+def test_a_tagged_file_is_told_once(tmp_path, write_tagged, moving, capsys):
+    (tmp_path / "videos").mkdir()
+    write_tagged(tmp_path / "videos" / "a.mp4", moving(5))
+    evaluate(tmp_path / "videos", tmp_path / "out")
+    assert "1 of 1 videos are tagged as BT.709" in capsys.readouterr().out
+    evaluate(tmp_path / "videos", tmp_path / "out", colour="tagged")
+    assert "BT.709" not in capsys.readouterr().out
+
+
+def test_the_world_stands_beside_the_other_scores(tmp_path, capsys):
+    world = tmp_path / "world"
+    render_world(WorldSettings(size_px=48, train_videos=0, val_videos=4, pixel_frames=(49,)), world, processes=1)
+    shutil.copytree(world / "videos", tmp_path / "videos")
+    evaluate(tmp_path / "videos", tmp_path / "videos" / "scores", world=world, references=False)
+    record = json.loads((tmp_path / "videos" / "scores" / "scores.json").read_text())
+    assert record["summary"]["generated"]["first section: video right"]["all"]["mean"] == 1
+    assert len(record["evaluation"]["videos"]) == 4
+    assert record["evaluation"]["skipped"] == []
+    assert (tmp_path / "videos" / "scores" / "curves.png").is_file()
+    assert "data:image/png" in (tmp_path / "videos" / "scores" / "report.html").read_text()
+
+
+def test_wrong_options_get_one_line(videos, tmp_path):
+    for options, wanted in (
+        ({"part": "3/2"}, "--part 3/2"),
+        ({"device": "cuda:99"}, "--device cuda:99"),
+        ({"workers": 0}, "--workers 0"),
+        ({"metrics": "beauty"}, "beauty"),
+        ({"weights": tmp_path / "nope"}, "nope"),
+        ({"drift_fraction": 0.0}, "--drift_fraction 0"),
+        ({"world": tmp_path / "nope"}, "`truth`"),
+    ):
+        with pytest.raises(UserError, match=wanted):
+            evaluate(videos, tmp_path / "out", **options)
+    with pytest.raises(UserError, match="--videos and --output missing"):
+        evaluate()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="has no video"):
+        evaluate(tmp_path / "empty", tmp_path / "out")
+    (tmp_path / "empty" / "a.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of 1 videos could be scored \(a"):
+        evaluate(tmp_path / "empty", tmp_path / "out")
+
+
+def test_weights_are_listed_without_a_video(capsys):
+    evaluate(list_weights=True)
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("dino_vitbase16_pretrain.pth", "amt-s.pth", "CC BY-NC 4.0", "raft-things.pth"))
+
+
+def test_numbers_of_a_curve_stay_finite(videos, tmp_path):
+    evaluate(videos, tmp_path / "out")
+    for video in record_of(tmp_path / "out")["videos"]:
+        for curve in video["curves"].values():
+            assert np.isfinite(curve["means"]).all()

@@ -1,0 +1,55 @@
+"""Resizing against torchvision's, which VBench calls."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import CenterCrop, InterpolationMode
+from torchvision.transforms import Resize as TorchvisionResize
+from torchvision.transforms.functional import resize
+
+from mpgen.evaluation.resize import Resize, at_most, centre, shorter_side
+
+sizes = st.tuples(st.integers(30, 300), st.integers(30, 300))
+
+
+def pixels(size: tuple[int, int], frames: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (frames, 3, *size), generator=generator, dtype=torch.uint8)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, sizes, st.sampled_from(["bilinear", "bicubic"]))
+def test_resizing_is_torchvisions_without_antialias(size, new_size, kernel):
+    wanted = resize(pixels(size).float(), list(new_size), InterpolationMode(kernel), antialias=False)
+    torch.testing.assert_close(Resize(size, new_size, kernel)(pixels(size)), wanted, rtol=0, atol=5e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes, st.sampled_from(["bilinear", "bicubic"]))
+def test_a_window_is_a_crop_of_the_resized_picture(size, kernel):
+    new_size = shorter_side(*size, 32)
+    mode = InterpolationMode(kernel)
+    wanted = CenterCrop(32)(TorchvisionResize(32, mode, antialias=False)(pixels(size).float()))
+    found = Resize(size, new_size, kernel, centre(*new_size, 32))(pixels(size))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=5e-3)
+
+
+def test_bicubic_leaves_the_range_as_vbench_lets_it():
+    stripes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    stripes[..., ::8] = 255
+    found = Resize((32, 32), (45, 45), "bicubic")(stripes)
+    assert found.min() < -1
+
+
+def test_the_memory_order_of_pixels_does_not_matter():
+    planes = pixels((40, 50))
+    packed = planes.contiguous(memory_format=torch.channels_last)
+    one = Resize((40, 50), (32, 37), "bilinear")
+    torch.testing.assert_close(one(planes), one(packed))
+
+
+def test_sizes_round_as_vbenchs():
+    assert shorter_side(480, 832, 224) == (224, 388)
+    assert shorter_side(640, 360, 224) == (398, 224)
+    assert at_most(480, 832, 512) == (295, 512)
+    assert at_most(300, 512, 512) == (300, 512)
