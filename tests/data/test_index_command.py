@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpgen import cli
-from mpgen.data import command
+from mpgen.cli import COMMANDS
 from mpgen.data.sources.clip import read_clips
 
 SEKAI = "videoFile,cameraFile,caption\n"
@@ -189,7 +189,7 @@ def test_a_wrong_option_is_one_error_and_leaves_nothing(mpgen, monkeypatch, tmp_
 def test_the_help_of_data_names_every_verb_and_that_of_index_an_example(mpgen):
     status, out, _ = mpgen("data", "--help")
     assert status == 0
-    assert all(f"\n  {name} " in out for name in command.VERBS)
+    assert all(f"\n  {name} " in out for name in COMMANDS["data"].verbs)
     assert "\n  mpgen data index --source mira_v0 --csv miradata_v0.csv --root" in mpgen("data", "index", "--help")[1]
 
 
@@ -199,4 +199,4 @@ def test_a_misspelt_verb_is_told_the_nearest(mpgen):
         "",
         "mpgen: error: 'idnex' is not a command of `mpgen data`: did you mean 'index'?\n",
     )
-    assert all(name in mpgen("data", "xyzzy")[2] for name in command.VERBS)
+    assert all(name in mpgen("data", "xyzzy")[2] for name in COMMANDS["data"].verbs)
