@@ -72,6 +72,7 @@ Named = TypeVar("Named", bound=Command | Group)
 COMMANDS: dict[str, Command | Group] = {
     "fit": Command("mpgen.training.cli", "main", "train from a config, or go on where a run stopped", own_parser=True),
     "validate": Command("mpgen.training.cli", "main", "loss and sample videos of a checkpoint", own_parser=True),
+    "plan": Command("mpgen.training.plan_command", "main", "memory, traffic and days of a run", own_parser=True),
     "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),

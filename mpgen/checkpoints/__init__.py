@@ -1,18 +1,23 @@
 """Weights in and out. Strict: every name that does not fit is listed, nothing is guessed; no pickled code is executed.
 
 `sources.py` names the tensors of any source and reads them one at a time; `released.py` makes a network of released
-weights, `lora.py` adds LoRA files on the way; `runs.py` reads what `mpgen fit` and `mpgen export` wrote; `export.py`
-writes folders that diffusers loads. Weights without a memory leave `semantic_pack.*` neutral; plain HunyuanVideo has
-no history embeddings and no image projection. Those are the declared gaps.
+weights, `lora.py` adds LoRA files on the way; `runs.py` reads what `mpgen fit` and `mpgen export` wrote, `shards.py`
+what many ranks wrote together, `base.py` what a run left out; `export.py` writes folders that diffusers loads. Weights
+without a memory leave `semantic_pack.*` neutral; plain HunyuanVideo has no history embeddings and no image projection.
+Those are the declared gaps.
 """
 
+from mpgen.checkpoints.base import check_base, describe_base
 from mpgen.checkpoints.plain import rebuild, to_plain
-from mpgen.checkpoints.released import load_released
+from mpgen.checkpoints.released import begin_from, load_released
 from mpgen.checkpoints.runs import LoadedModel, load_for_generation, model_card, read_checkpoint
 from mpgen.checkpoints.weights import load_weights
 
 __all__ = [
     "LoadedModel",
+    "begin_from",
+    "check_base",
+    "describe_base",
     "load_for_generation",
     "load_released",
     "load_weights",

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from mpgen.checkpoints.base import open_weights
 from mpgen.checkpoints.lora import read_lora
-from mpgen.checkpoints.sources import Source, find_transformer, open_source, read_json
+from mpgen.checkpoints.sources import Source, find_transformer, in_released_names, open_source, read_json
 from mpgen.checkpoints.weights import FRAMEPACK, MEMORY, fill, lacks
 from mpgen.denoiser import Denoiser, DenoiserConfig, make_memory
 from mpgen.dit.model import DiTConfig
@@ -61,9 +62,31 @@ def load_released(
         denoiser = Denoiser(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     updates = [read_lora(file, shapes) for file in lora]
-    _make_what_is_new(denoiser, config, source, dtype)
+    _make_what_is_new(denoiser, config, source, dtype, seed=0)
     fill(denoiser, source, Path(path), updates, dtype)
     return denoiser.eval().requires_grad_(False)
+
+
+def begin_from(path: Path, config: DenoiserConfig, seed: int) -> tuple[Denoiser, frozenset[str]]:
+    """A network to train further, in the dtypes of its files, and the names of what came from there.
+
+    Layers that the source lacks begin as `fill` says. Peak memory is about the model's size.
+
+    Args:
+        path: any source of weights.
+        config: the network.
+        seed: of the layers that the source lacks.
+
+    Raises:
+        UserError: when it is missing, damaged, or its names or shapes do not fit.
+    """
+    source = open_weights(path)
+    with torch.device("meta"):
+        denoiser = Denoiser(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
+    _make_what_is_new(denoiser, config, source, torch.float32, seed)
+    fill(denoiser, source, Path(path))
+    return denoiser, frozenset(in_released_names(source, shapes))
 
 
 def read_dit_config(path: Path) -> DiTConfig:
@@ -113,10 +136,12 @@ def _widest(source: Source) -> torch.dtype:
     return reduce(torch.promote_types, kinds) if kinds else torch.float32
 
 
-def _make_what_is_new(denoiser: Denoiser, config: DenoiserConfig, source: Source, dtype: torch.dtype) -> None:
+def _make_what_is_new(
+    denoiser: Denoiser, config: DenoiserConfig, source: Source, dtype: torch.dtype, seed: int
+) -> None:
     """Storage for the layers that the source has not; `fill` sets what matters of their values."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         if lacks(source, (MEMORY,)) and config.semantic is not None:
             denoiser.semantic_pack = make_memory(config).to(dtype)
         if lacks(source, FRAMEPACK):

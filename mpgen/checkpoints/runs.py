@@ -8,8 +8,10 @@ import torch
 from jsonargparse import ArgumentError
 
 from mpgen import __version__
+from mpgen.checkpoints.base import as_stored, weights_of_run
 from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
-from mpgen.checkpoints.sources import FULL, Source, Stored, load_plain, open_source, read_json
+from mpgen.checkpoints.shards import is_sharded, open_shards
+from mpgen.checkpoints.sources import FULL, Source, load_plain, open_source, read_json
 from mpgen.checkpoints.weights import fill
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.base import Encoders
@@ -69,7 +71,7 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
         UserError: when it is missing, damaged or not one of ours.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         card = _card_of_folder(path)
         source, updates = open_source(path / FULL), card[UPDATES]
     else:
@@ -103,14 +105,16 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A Lightning checkpoint, read without executing anything that is pickled in it.
+    """A checkpoint of `mpgen fit`, one file or a folder of shards, read without executing anything in it.
+
+    Of a folder, large tensors are `Stored`: read when they are asked for.
 
     Raises:
         UserError: when the file is missing, damaged, holds more than plain values, or is no checkpoint.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path} does not exist: wanted a checkpoint that mpgen fit wrote")
-    checkpoint = load_plain(path)
+    checkpoint = open_shards(path) if path.is_dir() else load_plain(path)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of mpgen fit: it holds no state_dict")
     return checkpoint
@@ -120,8 +124,8 @@ def _source_of_run(path: Path, checkpoint: dict[str, Any], ema: bool) -> Source:
     shadow = checkpoint.get("callbacks", {}).get("EMA", {}).get("shadow", {})
     if ema and not shadow:
         raise UserError(f"{path} holds no averaged weights: add --ema false to use the raw ones")
-    averaged = {name: Stored(tuple(t.shape), t.dtype, t.detach) for name, t in shadow.items()} if ema else {}
-    return {**open_source(path), **averaged}
+    averaged = {name: as_stored(tensor) for name, tensor in shadow.items()} if ema else {}
+    return {**weights_of_run(path, checkpoint), **averaged}
 
 
 def _card_of_folder(folder: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mpgen.checkpoints.base import open_weights
 from mpgen.checkpoints.lora import Update
-from mpgen.checkpoints.sources import FULL, Source, find_transformer, in_released_names, open_source
+from mpgen.checkpoints.sources import Source, in_released_names
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 
@@ -19,13 +20,13 @@ FRAMEPACK = ("clean_x_embedder.", "image_projection.")
 def load_weights(denoiser: Denoiser, path: Path) -> None:
     """Copies weights into `denoiser`, from any source that `mpgen.checkpoints.sources` knows.
 
-    Of a folder that `mpgen export` wrote all weights are taken, of a pipeline's folder those of its transformer.
+    Of a folder that `mpgen export` wrote all weights are taken, of a pipeline's folder those of its transformer, of a
+    run's checkpoint those that it leaves out too.
 
     Raises:
         UserError: when the path does not exist, cannot be read, or its names or shapes do not fit.
     """
-    path = Path(path)
-    fill(denoiser, open_source(path if (path / FULL).exists() else find_transformer(path)), path)
+    fill(denoiser, open_weights(path), Path(path))
 
 
 def fill(

@@ -17,6 +17,7 @@ from mpgen.dit.layers import (
     sinusoid,
     split_heads,
 )
+from mpgen.dit.recompute import Block
 from mpgen.tensors import Rotation, Tokens
 
 KeyMask = Bool[Tensor, "b 1 1 keys"] | None
@@ -102,7 +103,7 @@ class _JointAttention(SelfAttention):
         return self.norm_added_q(query), self.norm_added_k(key), value
 
 
-class DoubleStreamBlock(nn.Module):
+class DoubleStreamBlock(Block):
     """Video and condition tokens keep their own weights and meet in one attention (MM-DiT)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float):
@@ -113,7 +114,7 @@ class DoubleStreamBlock(nn.Module):
         self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
         self.ff_context = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
 
-    def forward(
+    def compute(
         self,
         video: Tokens,
         condition: Float[Tensor, "b m d"],
@@ -138,7 +139,7 @@ class DoubleStreamBlock(nn.Module):
         return video, condition
 
 
-class SingleStreamBlock(nn.Module):
+class SingleStreamBlock(Block):
     """Both streams as one sequence; attention and feed-forward side by side, one gate for both."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float):
@@ -149,7 +150,7 @@ class SingleStreamBlock(nn.Module):
         self.proj_mlp = nn.Linear(width, hidden)
         self.proj_out = nn.Linear(width + hidden, width)
 
-    def forward(self, x: Tokens, conditioning: Conditioning, rotation: Rotation, mask: KeyMask) -> Tokens:
+    def compute(self, x: Tokens, conditioning: Conditioning, rotation: Rotation, mask: KeyMask) -> Tokens:
         shift, scale, gate = self.norm(conditioning)
         inner = modulate(x, shift, scale)
         mixed = attend(*self.attn.qkv(inner, rotation), mask)

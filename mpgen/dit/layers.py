@@ -53,7 +53,10 @@ class Modulation(nn.Module):
 
 def modulate(x: Tokens, shift: Float[Tensor, "b #n d"], scale: Float[Tensor, "b #n d"]) -> Tokens:
     """LayerNorm without weights, then scale and shift."""
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), 1 + scale)
+    # Autocast on a GPU would make fp32 of it: thrice the memory, and the kernel's sums are in fp32 in any case.
+    with torch.autocast(x.device.type, enabled=False):
+        normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+    return torch.addcmul(shift, normed, 1 + scale)
 
 
 class _Projection(nn.Module):

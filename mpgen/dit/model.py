@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mpgen.dit.blocks import DoubleStreamBlock, KeyMask, SingleStreamBlock, TokenRefiner
 from mpgen.dit.layers import Mlp, Modulation, modulate, sinusoid
 from mpgen.dit.patches import HistoryEmbed, PatchEmbed, unpatchify
+from mpgen.dit.recompute import Block
 from mpgen.dit.rope import flatten_rotation, no_rotation, rotation_grid
 from mpgen.tensors import FrameIndices, Guidance, Latents, Rotation, Sigma, Tokens
 
@@ -162,6 +163,11 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.linear.weight)
         nn.init.zeros_(self.proj_out.weight)
 
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Both kinds, in the order that they run."""
+        return (*self.transformer_blocks, *self.single_transformer_blocks)
+
     def rotation_grid(self, indices: FrameIndices, rows: int, columns: int) -> Float[Tensor, "b r t y x"]:
         """Rotations of a patch grid whose frames stand at `indices`."""
         return rotation_grid(indices, rows, columns, self.config.rope_axes_dim, self.config.rope_theta)
@@ -228,9 +234,12 @@ class DiT(nn.Module):
         return both[:, context.tokens.shape[1] : num_video], of_section
 
     def head(self, tokens: Tokens, conditioning: Float[Tensor, "b k d"], grid: tuple[int, int, int]) -> Latents:
-        """The last norm and the output layer: the two layers that stage 2 trains."""
-        scale, shift = self.norm_out(conditioning)
-        return unpatchify(self.proj_out(modulate(tokens, shift, scale)), *grid, self.config.patch)
+        """The last norm and the output layer: the two layers that stage 2 trains, in the precision of their weights."""
+        dtype = self.proj_out.weight.dtype  # also under autocast: rounding here is seen in the video
+        with torch.autocast(tokens.device.type, enabled=False):
+            scale, shift = self.norm_out(conditioning.to(dtype))
+            patches = self.proj_out(modulate(tokens.to(dtype), shift, scale))
+        return unpatchify(patches, *grid, self.config.patch)
 
     @staticmethod
     def _key_mask(context: Bool[Tensor, "b n"], always: int, text: Bool[Tensor, "b l"]) -> KeyMask:

@@ -63,7 +63,11 @@ def no_rotation(batch: int, num_tokens: int, head_dim: int, device: torch.device
 def rotate(x: Float[Tensor, "b heads n d"], rotation: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n d"]:
     """Turns the adjacent pairs of channels of queries or keys; in fp32, given back in the dtype of `x`."""
     cos, sin = rotation[:, None].chunk(2, -1)
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = x.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # which has no kernels for complex numbers
+        a, b = pairs.unbind(-1)
+        return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2).to(x.dtype)
+    pairs = torch.view_as_complex(pairs)
     return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).to(x.dtype)
 
 

@@ -10,30 +10,47 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that a config may give their classes by short names.
 import mpgen.encoders.tiny
 import mpgen.training.optimizers
-import mpgen.training.schedule  # noqa: F401
+import mpgen.training.schedule
+import mpgen.training.strategies  # noqa: F401 - and gives Lightning the names ddp and fsdp2
+from mpgen.checkpoints.sources import PREFIX
 from mpgen.data.atomic import replacing
 from mpgen.data.datamodule import VideoDataModule
+from mpgen.data.plan import Staged
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.faults import Parameter, Schema, innermost, parameters_of
 from mpgen.parser import explain, missing_file, refuse_nulls
-from mpgen.training.callbacks.progress import ClosingWords, Throughput
+from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
+from mpgen.training.callbacks.progress import ClosingWords
+from mpgen.training.callbacks.record import Record
+from mpgen.training.callbacks.throughput import Throughput
+from mpgen.training.callbacks.watch import Watch, first_failure
+from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_whole, read_whole
 from mpgen.training.module import LongVideoModule
 from mpgen.training.parameters import select_trainable
-from mpgen.training.summary import machines_for, summarise
+from mpgen.training.planner import Assumptions, machines_for
+from mpgen.training.schedule import WarmupCosine
+from mpgen.training.summary import Videos, summarise
 
 # What follows from what: the key on the left cannot be given.
 LINKS = {"trainer.default_root_dir": "run", "data.section_latent_frames": "model.denoiser.layout.section"}
 
 SUMMARY = "--print_summary"
+
+WEIGHTS = (
+    "weights to begin from: stage 1 leaves them there (mpgen fit --config configs/stage1_memorypack.yaml), released "
+    "ones come from where configs/model/hunyuan_13b.yaml says"
+)
+MANIFEST = "a CSV with a column `video`, see README; or the built-in world: --config configs/data/world.yaml"
 
 # Lightning's remarks that ask nothing of the user, by their beginnings: what the machine lacks, advertisements ...
 CHATTER = ("GPU available:", "TPU available:", "💡 Tip:")
@@ -81,13 +98,16 @@ class MpgenCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Left out: Lightning would let the checkpoint's hyperparameters overrule the config."""
 
-    def instantiate_classes(self) -> None:
+    def instantiate_model_and_data(self) -> None:
         try:
             self.config_init = self.parser.instantiate(self.config)
             self.datamodule = self._get(self.config_init, "data")
             self.model = self._get(self.config_init, "model")
         except (ValueError, TypeError) as error:
             raise self._explained(error) from error
+
+    def instantiate_classes(self) -> None:
+        self.instantiate_model_and_data()
         if self._get(self.config, "print_summary"):
             self._print_summary()
         self._check_files()
@@ -100,20 +120,47 @@ class MpgenCLI(LightningCLI):
             raise UserError(innermost(error)) from error
 
     def _print_summary(self) -> None:
-        """The bill, without weights, data or machines; ends the command."""
-        data = self.datamodule
-        machines = machines_for(self._get(self.config, "trainer").as_dict())
-        size = data.settings
-        print(summarise(self.model, size.height_px, size.width_px, size.max_sections, data.batch_size, machines))
+        """The plan, without weights, data or machines; ends the command."""
+        print(summarise(self.model, self.videos(), machines_for(self.trainer_settings), Assumptions()))
         raise SystemExit(0)
 
+    @property
+    def trainer_settings(self) -> dict[str, Any]:
+        return self._get(self.config, "trainer").as_dict()
+
+    def videos(self) -> Videos:
+        """What the config says of the data, and how long it says that the run is."""
+        data, trainer = self.datamodule, self.trainer_settings
+        size, curriculum = data.settings, data.curriculum
+        self._rehearse()
+        updates, mean = None, size.max_sections
+        if isinstance(self.schedule, WarmupCosine):
+            updates = self.schedule.total_updates
+        if isinstance(curriculum, Staged):
+            updates = sum(length for _, length in curriculum.stages)
+            mean = sum(sections * length for sections, length in curriculum.stages) / updates
+        if trainer["max_steps"] > 0:
+            updates = trainer["max_steps"]
+        return Videos(size.height_px, size.width_px, size.max_sections, mean, data.batch_size, updates)
+
     def _check_files(self) -> None:
-        weights, checkpoint = self.model.init_from, self._get(self.config, "ckpt_path")
+        """All that the run reads is there; what is missing is told at once, with where it comes from."""
+        weights, checkpoint, data = self.model.init_from, self._get(self.config, "ckpt_path"), self.datamodule
+        missing = []
         if weights is not None and not Path(weights).exists():
-            raise UserError(f"model.init_from: {missing_file(Path(weights), 'weights to begin from')}")
+            missing.append(f"model.init_from: {missing_file(Path(weights), WEIGHTS)}")
+        if data.world is None and not data.manifest.exists():
+            missing.append(f"data.manifest: {missing_file(data.manifest, MANIFEST)}")
+        try:
+            data.encoders.check()
+        except UserError as error:
+            missing.append(f"data.encoders: {error}")
         if checkpoint not in (None, "last") and not Path(checkpoint).exists():
-            raise UserError(f"ckpt_path: {missing_file(Path(checkpoint), 'a checkpoint that mpgen fit wrote')}")
-        self.datamodule.encoders.check()
+            missing.append(f"ckpt_path: {missing_file(Path(checkpoint), 'a checkpoint that mpgen fit wrote')}")
+        if len(missing) == 1:
+            raise UserError(missing[0])
+        if missing:
+            raise UserError("; ".join(" (".join(said.split("\n", 1)) + ")" * ("\n" in said) for said in missing))
 
     def _rehearse(self) -> None:
         """Builds network and optimizer without memory, so that a wrong setting is told before anything is rendered."""
@@ -126,7 +173,7 @@ class MpgenCLI(LightningCLI):
             if weight.requires_grad
         ]
         self.optimizer = self.model.make_optimizer(trained)
-        self.model.make_lr_scheduler(self.optimizer)
+        self.schedule = self.model.make_lr_scheduler(self.optimizer)
 
     def _explained(self, error: Exception) -> UserError:
         return UserError(explain(error, sys.argv[2:], self._schema()))
@@ -152,25 +199,29 @@ class MpgenCLI(LightningCLI):
         if self.subcommand != "fit":
             self.save_config_callback = None  # config.yaml is that of the training
         self.closing_words = ClosingWords()
-        own = [Throughput(), self.closing_words]
+        config["plugins"] = [*_as_list(config["plugins"]), RunCheckpoints()]
+        watched = [] if any(isinstance(c, Watch) for c in callbacks) else [Watch()]
+        record = Record(self.parser.dump(self.config, skip_unset=False))
+        own = [*watched, Throughput(), self.closing_words, record, Preemption()]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             own.append(TQDMProgressBar())  # Lightning would take another one where the library rich happens to be
         return super()._instantiate_trainer(config, [*callbacks, *own])
 
     def before_fit(self) -> None:
-        if self._resolve_checkpoint() is None and self._last().exists() and not self.trainer.fast_dev_run:
+        if self._resolve_checkpoint() is None and self._kept() and not self.trainer.fast_dev_run:
             raise UserError(
-                f"{self._last()} is of an earlier run\n"
+                f"{self._kept()[0]} is of an earlier run\n"
                 "wanted --ckpt_path last to go on with it, or another folder for this one (--run)"
             )
 
     def before_validate(self) -> None:
-        path = self._resolve_checkpoint()
-        if self._get(self.config, "ckpt_path") is not None and path is None:
-            raise UserError(f"{self._last()} does not exist\nwanted a checkpoint to validate (--ckpt_path)")
-        if path is not None and path.is_file():
+        found = self._resolve_checkpoint()
+        if self._get(self.config, "ckpt_path") is not None and found is None:
+            last = last_checkpoint(self.trainer)
+            raise UserError(f"{last} does not exist\nwanted a checkpoint to validate (--ckpt_path)")
+        if found is not None:
             # Lightning counts updates on from a checkpoint for `fit` only, and samples are filed by them.
-            self.trainer.fit_loop.load_state_dict(_read(path)["loops"]["fit_loop"])
+            self.trainer.fit_loop.load_state_dict(found.content["loops"]["fit_loop"])
 
     def fit(self, **arguments: Any) -> None:
         """Trains; a run that was stopped ends with the closing words too, and with its signal's exit status."""
@@ -182,32 +233,43 @@ class MpgenCLI(LightningCLI):
     def _until_stopped(self, run: Callable[..., Any], arguments: dict[str, Any]) -> None:
         try:
             run(**arguments)
-        except SystemExit:  # Lightning's end after Ctrl-C or SIGTERM, whose own status may be that of success
+        except SystemExit as end:  # told to stop, or Lightning's end after Ctrl-C, whose own status says nothing
             self.closing_words.teardown(self.trainer, self.model, self.subcommand)
-            raise SystemExit(143 if self.trainer.received_sigterm else 130) from None
+            launched = self.trainer.local_rank > 0 and not _external(self.trainer)
+            # Lightning's launcher kills rank 0 when a process that it started ends with anything but 0.
+            raise SystemExit(0 if launched else STOPPED if end.code == STOPPED else 130) from None
+        except Exception as error:
+            first = first_failure(self.trainer)
+            if first is not None:
+                raise UserError(f"{first}\n(this rank, {self.trainer.global_rank}, ended with it)") from error
+            raise
 
-    def _last(self) -> Path:
-        savers = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-        named = next((Path(c.dirpath) for c in savers if c.dirpath is not None), None)
-        return (named or Path(self.trainer.default_root_dir) / "checkpoints") / "last.ckpt"
+    def _kept(self) -> list[Path]:
+        return kept(last_checkpoint(self.trainer).parent)
 
-    def _resolve_checkpoint(self) -> Path | None:
-        """Which checkpoint to start from: `last` is the run's own, if there is one."""
+    def _resolve_checkpoint(self) -> Found | None:
+        """Which checkpoint to start from: `last` is the run's own, if there is one, or the latest that is whole."""
         settings = self.config_init[self.subcommand]
         given = settings["ckpt_path"]
-        path = None if given is None else self._last() if given == "last" else Path(given)
-        if path is not None and not path.exists():
-            path = None
-        if path is not None and path.is_file():
-            self._check_fits(path, _read(path))
-        settings["ckpt_path"] = None if path is None else str(path)
-        return path
+        found = None
+        if given == "last":
+            found = latest_whole(last_checkpoint(self.trainer).parent)
+        elif given is not None:
+            found = Found(Path(given), read_whole(Path(given)))
+        if found is not None:
+            for said in found.damaged:
+                rank_zero_info(f"{said}: going on from {found.path}, update {found.content['global_step']}")
+            self._check_fits(found.path, found.content)
+        settings["ckpt_path"] = None if found is None else str(found.path)
+        return found
 
     def _check_fits(self, path: Path, checkpoint: dict[str, Any]) -> None:
         """A run goes on only with the same network and the same trained parameters."""
         saved = {name: list(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-        wanted = {f"denoiser.{name}": list(tensor.shape) for name, tensor in self.rehearsed.state_dict().items()}
-        for name in sorted({*saved, *wanted}):
+        wanted = {PREFIX + name: list(tensor.shape) for name, tensor in self.rehearsed.state_dict().items()}
+        trained = {PREFIX + name for name, weight in self.rehearsed.named_parameters() if weight.requires_grad}
+        left_out = {*wanted} - trained - {*saved} if "base" in checkpoint["mpgen"] else set()
+        for name in sorted({*saved, *wanted} - left_out):
             if saved.get(name) != wanted.get(name):
                 raise UserError(
                     f"{path} does not fit the model: {name} is {saved.get(name, 'absent')} there, "
@@ -222,32 +284,24 @@ class MpgenCLI(LightningCLI):
             )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint whose tensors stay on the disk until they are used."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except Exception as error:  # unpickling what is no pickle raises whatever it stumbles over
-        raise _damaged(path) from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "optimizer_states", "loops"} <= checkpoint.keys():
-        raise _damaged(path)
-    return checkpoint
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(
-        f"{path} is damaged or not a checkpoint of mpgen fit\n"
-        f"remove it to start anew, or give another one (--ckpt_path), perhaps from {path.parent}"
-    )
+def _external(trainer: Trainer) -> bool:
+    """Whether torchrun or SLURM started the processes, and not Lightning."""
+    environment = trainer.strategy.cluster_environment
+    return environment is None or environment.creates_processes_externally
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(CHATTER)
 
 
-def make_cli() -> MpgenCLI:
+def make_cli(kind: type[MpgenCLI] = MpgenCLI) -> MpgenCLI:
     """Runs the subcommand of LightningCLI that `sys.argv` names; it takes no other arguments without a warning."""
     parsers = {"exit_on_error": False, "allow_abbrev": False}
-    return MpgenCLI(
+    return kind(
         LongVideoModule,
         VideoDataModule,
         auto_configure_optimizers=False,
@@ -272,6 +326,7 @@ def main() -> None:
         warnings.filterwarnings("ignore", message=message)
     # A flag may stand alone; everything else on this command line has a value.
     sys.argv = [f"{SUMMARY}=true" if alone else word for word, alone in _with_lone_summary(sys.argv)]
+    sys.argv = [f"{word}=comments" if word == "--print_config" else word for word in sys.argv]
     make_cli()
 
 

@@ -2,22 +2,26 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mpgen.checkpoints import load_weights, model_card
+from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
+from mpgen.checkpoints.sources import PREFIX
 from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
+from mpgen.dit.recompute import RECOMPUTE, Recompute
 from mpgen.errors import UserError
 from mpgen.flow import SigmaDraw
 from mpgen.training.forcing import Forcing
 from mpgen.training.logs import section_metrics
 from mpgen.training.noise import KeyedNoise
+from mpgen.training.nonfinite import FiniteUpdates
 from mpgen.training.objective import SectionLoss, section_losses
+from mpgen.training.parallel import Distribution, Replicated
 from mpgen.training.parameters import Trainable, select_trainable
 
 
@@ -36,6 +40,10 @@ class LongVideoModule(pl.LightningModule):
         memory_windows: past windows through which the long-term memory gets gradients.
         init_from: weights to begin from: a checkpoint of ours or a released folder. `--ckpt_path` is for resuming only.
         seed: of the weights' initial values, the noise and the noise levels.
+        frozen_dtype: of weights that do not train; bfloat16 halves their memory.
+        recompute: what blocks compute again in the backward pass to save memory: nothing, all that is cheap, or all.
+        compile_blocks: lets torch.compile make kernels for the blocks; the first updates then take minutes.
+        max_nonfinite: updates in a row that may be left out because the gradient is not finite; then the run ends.
     """
 
     def __init__(
@@ -51,6 +59,10 @@ class LongVideoModule(pl.LightningModule):
         memory_windows: int = 2,
         init_from: Path | None = None,
         seed: int = 0,
+        frozen_dtype: Literal["float32", "bfloat16"] = "float32",
+        recompute: Recompute = "none",
+        compile_blocks: bool = False,
+        max_nonfinite: int = 10,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -65,19 +77,37 @@ class LongVideoModule(pl.LightningModule):
         self.memory_windows = memory_windows
         self.init_from = init_from
         self.seed = seed
+        self.frozen_dtype = getattr(torch, frozen_dtype)
+        self.recompute = recompute
+        self.compile_blocks = compile_blocks
+        self.finite = FiniteUpdates(max_nonfinite)
+        self.distribution: Distribution = Replicated()  # a strategy may put another one here before the network is made
         self.denoiser: Denoiser | None = None
         self.trainable: Trainable | None = None
+        self.base: dict[str, str] | None = None
+        self.left_out: frozenset[str] = frozenset()
+        self.place = "start"
 
     def configure_model(self) -> None:
-        """Builds the network once, with the same initial values on every rank."""
+        """Builds the network once, with the same initial values on every rank, and leaves this rank its part."""
         if self.denoiser is not None:
             return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.denoiser = Denoiser(self.denoiser_config)
-        if self.init_from is not None:
-            load_weights(self.denoiser, self.init_from)
+            if self.init_from is None:
+                self.denoiser, loaded = Denoiser(self.denoiser_config), frozenset()
+            else:
+                self.denoiser, loaded = begin_from(self.init_from, self.denoiser_config, self.seed)
+                self.base = describe_base(self.init_from)
         self.trainable = select_trainable(self.denoiser, self.train_patterns)
+        self.left_out = loaded - set(self.trainable.names)
+        for parameter in self.denoiser.parameters():
+            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else self.frozen_dtype)
+        for block in self.denoiser.blocks:
+            block.run = RECOMPUTE[self.recompute]
+            if self.compile_blocks:
+                block.compile()  # in place, so that names stay
+        self.distribution.place(self.denoiser)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.make_optimizer([(n, p) for n, p in self.denoiser.named_parameters() if p.requires_grad])
@@ -85,32 +115,43 @@ class LongVideoModule(pl.LightningModule):
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> None:
         """Backward after every section, one clipped update after the last."""
+        self.distribution.check_lock_step(batch.num_sections, self.global_step, self.device)
         optimizer = self.optimizers()
         sections = []
+        self.place = "forward of section 0"
         for section in self.sections(batch, KeyedNoise(self.seed, self.global_step)):
+            self.place = f"backward of section {section.number}"
+            self.distribution.before_backward(self.denoiser, last=section.number + 1 == batch.num_sections)
             self.manual_backward(section.loss / batch.num_sections)
             sections.append(section)
-        gradient_norm = torch.nn.utils.clip_grad_norm_(
-            [p for p in self.denoiser.parameters() if p.requires_grad], self.clip_norm
-        )
+            self.place = f"forward of section {section.number + 1}"
+        self.place = "optimizer step"
+        trained = [p for p in self.denoiser.parameters() if p.requires_grad]
+        self.distribution.finish_gradients(trained)
+        gradient_norm = self.distribution.clip_gradients(trained, self.clip_norm)
         learning_rate = optimizer.param_groups[0]["lr"]
-        optimizer.step()
+        if self.finite.allow(gradient_norm, sections, batch.uids, self.global_step):
+            optimizer.step()
+            self.lr_schedulers().step()
         optimizer.zero_grad()
-        self.lr_schedulers().step()
 
-        metrics = section_metrics(sections)
-        self.log("loss", metrics.pop("loss"), prog_bar=True)
+        metrics = section_metrics(sections)  # of this rank's videos, but for the loss
+        self.log("loss", self.distribution.mean(metrics.pop("loss")), prog_bar=True)
         self.log("gradient_norm", gradient_norm)
         self.log("learning_rate", learning_rate)
         self.log("curriculum/sections", float(batch.num_sections))
+        self.log("nonfinite_updates", float(self.finite.left_out))
         self.log_dict(metrics)
 
     def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
         """The same objective with noise that never changes, so that two validations compare."""
+        self.distribution.check_forwards(batch.num_sections, self.global_step, self.device)
+        self.place = f"validation batch {batch_idx}"
         sections = list(self.sections(batch, KeyedNoise(self.seed, "validation")))
         metrics = {f"val_{name}": value for name, value in section_metrics(sections).items()}
         self.log("val_loss", metrics.pop("val_loss"), prog_bar=True, batch_size=len(batch.uids), sync_dist=True)
-        self.log_dict(metrics, batch_size=len(batch.uids), sync_dist=True)
+        # Of this rank's videos: ranks see other noise levels, so their names differ and could not meet.
+        self.log_dict(metrics, batch_size=len(batch.uids), rank_zero_only=True)
 
     def sections(self, batch: VideoBatch, noise: KeyedNoise) -> Iterator[SectionLoss]:
         """The objective, on this batch."""
@@ -132,11 +173,23 @@ class LongVideoModule(pl.LightningModule):
         self._check_encoders()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Says what the model is, and leaves out the frozen weights that lie where the run took them from."""
         data = self.trainer.datamodule
         size = data.settings
         checkpoint["mpgen"] = model_card(
             self.denoiser_config, data.encoders, self.guidance_scale, size.height_px, size.width_px, size.fps
         )
+        if self.left_out:
+            checkpoint["mpgen"]["base"] = self.base
+            for name in self.left_out:
+                del checkpoint["state_dict"][PREFIX + name]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        base = checkpoint["mpgen"].get("base")
+        if base is not None:
+            check_base(Path(self.trainer.ckpt_path), base, self.base)
+            own = self.state_dict()
+            checkpoint["state_dict"] |= {PREFIX + name: own[PREFIX + name] for name in self.left_out}
 
     def _check_encoders(self) -> None:
         """The network's inputs must be as wide as the encoders' outputs, and its patches must tile the pictures."""

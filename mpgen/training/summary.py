@@ -1,219 +1,145 @@
-"""What a run will cost, before anyone rents a machine for it: `mpgen fit --config ... --print_summary`.
+"""The plan of a run as text: `mpgen plan`, and `mpgen fit --print_summary` with the machines that the config names."""
 
-Parameters are those of the network itself, built on the meta device without memory; operations follow from its sizes;
-the memory in use is an estimate, whose parts are told so that they can be checked. Encoders are not in it: training
-reads their outputs from the cache.
-"""
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 
-from dataclasses import dataclass
-from itertools import chain
-from math import ceil, prod
-from typing import Any
-
-import torch
-
-from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.model import DiTConfig
-from mpgen.tensors import MaskedTokens
+from mpgen.dit.recompute import RECOMPUTE, Recompute
 from mpgen.training.module import LongVideoModule
-from mpgen.training.parameters import select_trainable
+from mpgen.training.planner import Assumptions, Machines, MemoryNeed, Network, memory_need, pace, traffic_bytes
+from mpgen.training.rehearsal import Precision, Rehearsal, Shape, rehearse
 
 TEXT_TOKENS, IMAGE_TOKENS = 256, 729  # the most that the released encoders give
-SAVED_WIDTHS = 22  # numbers a token that a block keeps for its backward pass, in widths of the model, counted by hand
 LATENT_PX = 8  # side of a latent, of the released autoencoder and of the stand-in; its weights need not be here
 GIB = 2**30
+DAY_SECONDS = 24 * 60 * 60
 
 
 @dataclass(frozen=True)
-class SectionTokens:
-    """Tokens of one section and all that it sees, by where they come from."""
-
-    section: int
-    history_1x: int
-    history_2x: int
-    history_4x: int
-    memory: int
-    image: int
-    text: int
-
-    @property
-    def video(self) -> int:
-        return self.section + self.history_1x + self.history_2x + self.history_4x + self.memory
-
-    @property
-    def condition(self) -> int:
-        return self.image + self.text
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What a run is given.
+class Videos:
+    """What the run learns from.
 
     Args:
-        gpus: over all nodes.
-        sharded: weights, gradients and the optimizer's state are spread over them (FSDP), not copied.
-        weight_bytes: of a number in a weight: 4 where the precision is mixed.
-        activation_bytes: of a number in an activation.
+        height_px, width_px: of the pictures.
+        max_sections: of the longest video.
+        mean_sections: of a video, on average.
+        batch_size: videos that a GPU takes in one update.
+        updates: of the whole run; None where nothing says it.
     """
 
-    gpus: int
-    sharded: bool
-    weight_bytes: int
-    activation_bytes: int
+    height_px: int
+    width_px: int
+    max_sections: int
+    mean_sections: float | int
+    batch_size: int
+    updates: int | None
+
+    @property
+    def shape(self) -> Shape:
+        rows, columns = self.height_px // LATENT_PX, self.width_px // LATENT_PX
+        return Shape(self.batch_size, rows, columns, TEXT_TOKENS, IMAGE_TOKENS)
 
 
-@dataclass(frozen=True)
-class MemoryCost:
-    """The long-term memory's size, and the floating point operations of one update and of giving it to the backbone."""
-
-    tokens: int
-    flops: int
-
-
-def memory_cost(config: DenoiserConfig, rows: int, columns: int) -> MemoryCost:
-    """For sections of `rows` x `columns` latents; the structure says who asks and who answers."""
-    semantic, dit = config.semantic, config.dit
-    if semantic is None:
-        return MemoryCost(0, 0)
-    per_frame = ceil(rows / semantic.window_patch[1]) * ceil(columns / semantic.window_patch[2])
-    window = ceil(config.layout.section / semantic.window_patch[0]) * per_frame
-    # Sets of empty vectors go through the structure: only their number matters here.
-    memory = semantic.structure.seed(_nothing(IMAGE_TOKENS + TEXT_TOKENS), _nothing(per_frame))
-    memory, _ = semantic.structure.roles(_nothing(per_frame), memory)
-    for _ in range(2):  # from then on its size stays
-        query, key_value = semantic.structure.roles(_nothing(window), memory)
-        memory = query
-    q, kv, w, ratio = query.tokens.shape[1], key_value.tokens.shape[1], semantic.width, semantic.mlp_ratio
-    embed = 2 * window * dit.in_channels * prod(semantic.window_patch) * w
-    memorize = 2 * window * (4 + 2 * ratio) * w**2 + 4 * window**2 * w
-    squeeze = 2 * w**2 * (q * (2 + 2 * ratio) + 2 * kv) + 4 * q * kv * w
-    read = 2 * q * w * dit.width
-    return MemoryCost(q, round(embed + semantic.memorize_layers * memorize + squeeze + read))
-
-
-def _nothing(count: int) -> MaskedTokens:
-    return MaskedTokens(torch.empty(1, count, 0), torch.ones(1, count, dtype=torch.bool))
-
-
-def count_tokens(config: DenoiserConfig, rows: int, columns: int, memory: int) -> SectionTokens:
-    """Tokens of a section of `rows` x `columns` latents; packing pads at the ends."""
-    layout, patch = config.layout, config.dit.patch_size
-    rows, columns = rows // patch, columns // patch
-    packed = [
-        ceil(frames / k) * ceil(rows / k) * ceil(columns / k)
-        for frames, k in (
-            (layout.section, 1),
-            (1 + layout.history_1x, 1),
-            (layout.history_2x, 2),
-            (layout.history_4x, 4),
-        )
-    ]
-    return SectionTokens(*packed, memory, IMAGE_TOKENS, TEXT_TOKENS)
-
-
-def forward_flops(dit: DiTConfig, tokens: SectionTokens) -> int:
-    """Floating point operations of one forward pass of the backbone, a multiplication and an addition being two."""
-    w, ratio = dit.width, dit.mlp_ratio
-    refiner_ratio = ratio if dit.refiner_mlp_ratio is None else dit.refiner_mlp_ratio
-    everything = tokens.video + tokens.condition
-    attention = 4 * everything**2 * w
-    double = 2 * everything * (4 + 2 * ratio) * w**2 + attention + 2 * 12 * w**2
-    single = 2 * everything * (4 + 2 * ratio) * w**2 + attention + 2 * 3 * w**2
-    refiner = 2 * tokens.text * (4 + 2 * refiner_ratio) * w**2 + 4 * tokens.text**2 * w + 2 * 2 * w**2
-    patch = dit.in_channels * prod(dit.patch)
-    embeds = 2 * w * patch * (tokens.section + tokens.history_1x + 8 * tokens.history_2x + 64 * tokens.history_4x)
-    text = 2 * tokens.text * dit.text_embed_dim * w
-    image = 2 * tokens.image * 3 * w * (dit.image_proj_dim + w)
-    vectors = 2 * w * (3 * 256 + 5 * w + dit.pooled_projection_dim + dit.text_embed_dim)
-    blocks = dit.num_layers * double + dit.num_single_layers * single + dit.num_refiner_layers * refiner
-    return round(blocks + embeds + text + image + vectors + head_flops(dit, tokens))
-
-
-def head_flops(dit: DiTConfig, tokens: SectionTokens) -> int:
-    """Of the last norm and the output layer."""
-    return 2 * dit.width * (2 * dit.width + tokens.section * dit.in_channels * prod(dit.patch))
-
-
-def machines_for(trainer: dict[str, Any]) -> Machines:
-    """What the trainer's settings ask for; "auto" counts as one GPU."""
-    devices, nodes = trainer["devices"], trainer["num_nodes"]
-    if isinstance(devices, list):
-        count = len(devices)
-    elif isinstance(devices, str) and "," in devices:
-        count = len([part for part in devices.split(",") if part.strip()])
-    else:
-        count = int(devices) if str(devices).isdigit() else 1
-    precision = str(trainer["precision"])
-    strategy = trainer["strategy"]
-    named = strategy if isinstance(strategy, str) else str(strategy.get("class_path", ""))
-    return Machines(
-        gpus=max(count, 1) * nodes,
-        sharded="fsdp" in named.lower(),
-        weight_bytes=2 if precision.endswith("true") and "16" in precision else 4,
-        activation_bytes=2 if "16" in precision else 4,
-    )
-
-
-def summarise(
-    module: LongVideoModule, height_px: int, width_px: int, max_sections: int, batch_size: int, machines: Machines
-) -> str:
-    """The bill, as text.
+def summarise(module: LongVideoModule, videos: Videos, machines: Machines, assumed: Assumptions) -> str:
+    """The plan, as text: what it costs, whether it fits, and what else would.
 
     Args:
         module: what trains; its network need not be built.
-        height_px, width_px: of the videos.
-        max_sections: of the longest video.
-        batch_size: videos a GPU takes in one update.
-        machines: what it runs on.
+        videos: what on.
+        machines: what with.
+        assumed: what no config says.
     """
-    with torch.device("meta"):
-        denoiser = Denoiser(module.denoiser_config)
-    trainable = select_trainable(denoiser, module.train_patterns)
-    dit = denoiser.config
-    rows, columns = height_px // LATENT_PX, width_px // LATENT_PX
-    memory = memory_cost(module.denoiser_config, rows, columns)
-    tokens = count_tokens(module.denoiser_config, rows, columns, memory.tokens)
-    total = sum(p.numel() for p in denoiser.parameters())
-    of_memory = sum(p.numel() for name, p in denoiser.named_parameters() if name.startswith("semantic_pack."))
+    network = Network.of(module)
 
-    forward = forward_flops(dit, tokens)
-    share = trainable.count / total
-    if trainable.head_only:
-        section_flops = forward + 2 * head_flops(dit, tokens) + memory.flops
-        how = "forward, and backward through the head only"
-    else:
-        section_flops = (2 + share) * forward + (1 + 2 * module.memory_windows) * memory.flops
-        how = f"forward, backward, and gradients of {share:.2%} of the weights"
+    @cache
+    def run(precision: Precision, recompute: Recompute) -> Rehearsal:
+        return rehearse(module, videos.shape, precision, recompute)
 
-    shards = machines.gpus if machines.sharded else 1
-    weights = total * machines.weight_bytes / shards
-    gradients = trainable.count * machines.weight_bytes / shards
-    states = trainable.count * 8 / shards
-    average = trainable.count * machines.weight_bytes / shards
-    everything = batch_size * (tokens.video + tokens.condition)
-    kept_blocks = 1 if trainable.head_only else dit.num_layers + dit.num_single_layers
-    activations = everything * SAVED_WIDTHS * dit.width * machines.activation_bytes * kept_blocks
-    needed = sum((weights, gradients, states, average, activations))
-    spread = f"spread over {machines.gpus}" if machines.sharded and machines.gpus > 1 else "whole on each"
-
+    plain, chosen = (run(machines.precision, recompute) for recompute in ("none", module.recompute))
     lines = [
-        ("network", f"{total:,} parameters: backbone {total - of_memory:,}, memory {of_memory:,}"),
-        ("trains", f"{trainable.count:,} ({share:.3%}): {', '.join(module.train_patterns)}"),
-        ("section", f"{denoiser.layout.section} latent frames of {height_px}x{width_px}, "
-                    f"{denoiser.layout.section_pixel_frames} pixel frames; up to {max_sections} sections a video"),
-        ("tokens", f"{tokens.video:,} of video (section {tokens.section:,}, history 1x {tokens.history_1x:,}, "
-                   f"2x {tokens.history_2x:,}, 4x {tokens.history_4x:,}, memory {tokens.memory:,}), "
-                   f"{tokens.condition:,} of condition (image {tokens.image}, text at most {tokens.text})"),
-        ("forward", f"{_flops(forward)} a section, and {_flops(memory.flops)} for the memory"),
-        ("update", f"{_flops(section_flops)} a section ({how}); "
-                   f"{_flops(section_flops * batch_size * max_sections)} a GPU for {batch_size} video(s) of "
-                   f"{max_sections} sections"),
-        ("machines", f"{machines.gpus} GPU(s), weights {spread}"),
-        ("memory", f"about {needed / GIB:.1f} GiB a GPU: weights {weights / GIB:.1f}, gradients {gradients / GIB:.1f}, "
-                   f"two moments in fp32 {states / GIB:.1f}, average {average / GIB:.1f}, "
-                   f"activations {activations / GIB:.1f} (rough; no checkpointing)"),
-    ]  # fmt: skip
-    return "\n".join(f"{name:<9} {text}" for name, text in chain(lines, [("note", "encoders are not counted")]))
+        *_network_lines(module, network).items(),
+        *_section_lines(network, videos, plain).items(),
+        *_machine_lines(module, network, videos, machines, assumed, chosen).items(),
+        *(("or", choice) for choice in _choices(module, network, machines, assumed, run)),
+        ("note", "encoders are not counted: training reads their outputs from the cache"),
+    ]
+    return "\n".join(f"{name:<9} {text}" for name, text in lines)
+
+
+def _network_lines(module: LongVideoModule, network: Network) -> dict[str, str]:
+    named = network.denoiser.named_parameters()
+    of_memory = sum(p.numel() for name, p in named if name.startswith("semantic_pack."))
+    trained = network.trainable
+    return {
+        "network": f"{network.total:,} parameters: backbone {network.total - of_memory:,}, memory {of_memory:,}",
+        "trains": f"{trained.count:,} ({trained.count / network.total:.3%}): {', '.join(module.train_patterns)}",
+    }
+
+
+def _section_lines(network: Network, videos: Videos, plain: Rehearsal) -> dict[str, str]:
+    layout, dit = network.denoiser.layout, network.denoiser.config
+    own = layout.section * (videos.shape.rows // dit.patch_size) * (videos.shape.columns // dit.patch_size)
+    total = own + plain.context_tokens + TEXT_TOKENS + IMAGE_TOKENS
+    how = "forward, and backward through the head alone" if network.trainable.head_only else "forward and backward"
+    return {
+        "section": f"{layout.section} latent frames of {videos.height_px}x{videos.width_px}, "
+        f"{layout.section_pixel_frames} pixel frames; {videos.mean_sections:g} sections a video, "
+        f"at most {videos.max_sections}",
+        "tokens": f"{total:,}: section {own:,}, history and memory {plain.context_tokens:,}, image {IMAGE_TOKENS}, "
+        f"text at most {TEXT_TOKENS}",
+        "compute": f"{_flops(plain.section_flops[-1])} a section of {videos.batch_size} video(s) ({how}), "
+        f"{_flops(plain.flops(videos.max_sections))} for {videos.max_sections} sections",
+    }
+
+
+def _machine_lines(
+    module: LongVideoModule,
+    network: Network,
+    videos: Videos,
+    machines: Machines,
+    assumed: Assumptions,
+    chosen: Rehearsal,
+) -> dict[str, str]:
+    need = memory_need(module, network, machines, chosen)
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(need).items() if size)
+    spread = f"spread over all {machines.gpus} (fsdp2)" if machines.sharded else "whole on each"
+    speed = pace(network, machines, chosen, assumed, round(videos.mean_sections))
+    received = traffic_bytes(network, machines, round(videos.mean_sections))
+    length = "how many updates is not said (--updates)"
+    if videos.updates is not None:
+        length = f"{videos.updates:,} updates: {videos.updates * speed.update / DAY_SECONDS:.2f} days"
+    return {
+        "machines": f"{machines.gpus} GPU(s), weights {spread}",
+        "assumed": f"{assumed.gpu} with {assumed.gpu_memory_gb:g} GB, {assumed.usable:.0%} of it usable; "
+        f"{assumed.mfu:.0%} of {assumed.peak_flops / 1e12:g} TFLOP/s; {assumed.bandwidth_gb_s:g} GB/s between GPUs",
+        "memory": f"{need.total / GIB:.1f} GiB a GPU: {parts}; {_verdict(need, assumed)}",
+        "traffic": f"{received / 1e9:.3g} GB to each GPU an update, {speed.traffic:.3g} s beside "
+        f"{speed.compute:.3g} s of computing",
+        "time": f"{speed.update:.3g} s an update of {videos.batch_size * machines.gpus} video(s); {length}",
+    }
+
+
+def _choices(
+    module: LongVideoModule,
+    network: Network,
+    machines: Machines,
+    assumed: Assumptions,
+    run: Callable[[Precision, Recompute], Rehearsal],
+) -> Iterator[str]:
+    """What a GPU would need with other settings, so that what does not fit can be made to."""
+    settings: tuple[Recompute, ...] = ("none",) if network.trainable.head_only else tuple(RECOMPUTE)
+    ways = {False: "ddp", True: f"fsdp2 over {machines.gpus}"} if machines.gpus > 1 else {False: "one GPU"}
+    for recompute in settings:
+        found = []
+        for sharded, name in ways.items():
+            other = replace(machines, sharded=sharded)
+            need = memory_need(module, network, other, run(machines.precision, recompute))  # near enough for both
+            found.append(f"{name} {need.total / GIB:.1f} GiB ({_verdict(need, assumed)})")
+        yield f"model.recompute {recompute}: {', '.join(found)}"
+
+
+def _verdict(need: MemoryNeed, assumed: Assumptions) -> str:
+    return "fits" if need.total <= assumed.usable * assumed.gpu_memory_gb * 1e9 else "does not fit"
 
 
 def _flops(count: float | int) -> str:

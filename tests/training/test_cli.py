@@ -202,10 +202,22 @@ def other_weights(whole: bytes) -> bytes:
 )
 def test_a_damaged_checkpoint_is_named(again, tmp_path, damage):
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    for other in set(last.parent.iterdir()) - {last}:
+        other.unlink()
     last.write_bytes(damage(last.read_bytes()))
     ended = run("fit", *again)
     assert (ended.status, ended.err.count("\n")) == (2, 2)
     assert f"{last} is damaged" in ended.err
+
+
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(again, tmp_path, caplog):
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:20_000])
+    ended = run("fit", *again)
+    assert ended.status == 0, ended.err
+    assert "done: updates 2 to 3" in ended.out
+    assert f"{last} is damaged or not a checkpoint of mpgen fit: going on from" in caplog.text
+    assert "previous.ckpt, update 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -221,7 +233,8 @@ def test_a_checkpoint_of_another_model_is_named(again, options, said):
     assert said in ended.err
 
 
-def test_ctrl_c_ends_with_the_closing_words_and_status_130(trained, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(trained, tmp_path, number, status):
     options = ("--config", str(trained / "small.yaml"), "--run", str(tmp_path / "run"))
     stages = ("--data.curriculum.init_args.stages", "[[1, 9999]]", "--trainer.limit_val_batches", "0")
     process = subprocess.Popen(
@@ -234,9 +247,9 @@ def test_ctrl_c_ends_with_the_closing_words_and_status_130(trained, tmp_path):
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    assert process.returncode == status, err
     assert "stopped: updates 0 to" in out
     assert "Traceback" not in err
     for noise in ("GPU", "TPU", "Tip", "warn", "ModelCheckpoint", "deprecated"):

@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from mpgen.training.parallel import placed_like
+
 
 class EMA(pl.Callback):
     """Keeps a running average of the trained weights; frozen ones are not copied.
@@ -37,7 +39,7 @@ class EMA(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         weights = _trained(pl_module)
         if self.shadow:
-            self.shadow = {name: tensor.to(weights[name]) for name, tensor in self.shadow.items()}
+            self.shadow = {name: placed_like(tensor, weights[name]) for name, tensor in self.shadow.items()}
         else:
             self.shadow = {name: weight.detach().clone() for name, weight in weights.items()}
 

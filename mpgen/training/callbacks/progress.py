@@ -1,56 +1,13 @@
-"""How fast it goes, and where to find what was made."""
+"""Where to find what was made."""
 
 import time
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from mpgen.data.dataset import VideoBatch
 from mpgen.training.callbacks.samples import SampleVideos
-
-
-class Throughput(pl.Callback):
-    """Videos and sections a second over all ranks, time for validation left out.
-
-    Args:
-        every_n_updates: how often it is logged; the figure is the mean over that many updates.
-    """
-
-    def __init__(self, every_n_updates: int = 10):
-        self.every_n_updates = every_n_updates
-        self.videos = self.sections = self.updates = 0
-        self.seconds = 0.0
-        self.began = 0.0
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if not self.began:
-            self.began = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: VideoBatch, batch_idx: int
-    ) -> None:
-        now = time.perf_counter()
-        self.seconds, self.began = self.seconds + now - self.began, now  # so that waiting for data counts
-        self.updates += 1
-        self.videos += len(batch.uids) * trainer.world_size
-        self.sections += len(batch.uids) * trainer.world_size * batch.num_sections
-        if self.updates == self.every_n_updates:
-            pl_module.log("videos/s", self.videos / self.seconds, prog_bar=True)
-            pl_module.log("sections/s", self.sections / self.seconds)
-            self.videos = self.sections = self.updates = 0
-            self.seconds = 0.0
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.began:
-            self.seconds += time.perf_counter() - self.began
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.began = time.perf_counter()
 
 
 class ClosingWords(pl.Callback):

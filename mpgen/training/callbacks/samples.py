@@ -3,6 +3,8 @@
 import io
 import re
 import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +12,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -20,6 +22,7 @@ from mpgen.generation.decoding import stream_clips
 from mpgen.generation.pipeline import Frames, to_frames
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import SAMPLERS
+from mpgen.tensors import Latents
 from mpgen.training.callbacks.ema import EMA
 
 GIF_WIDTH_PX, GIF_FRAMES = 256, 48
@@ -60,7 +63,6 @@ class SampleVideos(pl.Callback):
         self.validations = 0
         self.written: list[Path] = []
 
-    @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.validations += 1
         if trainer.sanity_checking or self.validations % self.every_n_validations:
@@ -82,27 +84,30 @@ class SampleVideos(pl.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         done = 0
         self.written = []
-        for batch in trainer.datamodule.val_dataloader():
+        for batch in _of_rank_zero(trainer):
             if done >= self.num_videos:
                 break
             batch = batch.to(pl_module.device)
-            truth, ours = self._generate(trainer, pl_module, batch)
+            sections, made = self._generate(trainer, pl_module, batch)
+            if not trainer.is_global_zero:
+                deque(made, maxlen=0)  # a network in shards needs every rank for a forward pass
+                done += len(batch.uids)
+                continue
+            truth, ours = (_decoded(trainer, batch, clips) for clips in (sections, made))
             for i in range(min(len(batch.uids), self.num_videos - done)):
                 pair = np.concatenate([truth[i], np.full_like(truth[i][:, :, :2], 255), ours[i]], 2)
                 self._write(trainer, folder / f"{done:02d}_{_slug(batch.captions[i])}.mp4", pair, batch.captions[i])
                 done += 1
 
-    @torch.no_grad()
     def _generate(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: VideoBatch
-    ) -> tuple[list[Frames], list[Frames]]:
-        denoiser, vae = pl_module.denoiser, trainer.datamodule.encoders.vae
+    ) -> tuple[Sequence[Latents], Iterator[Latents]]:
+        """The true sections, and ours as they are asked for."""
+        denoiser = pl_module.denoiser
         sections = batch.latents.split(denoiser.layout.section, 2)[: self.num_sections]
         sampling = Sampling(SAMPLERS[self.sampler], self.steps, self.shift, pl_module.guidance_scale, self.seed)
         made = rollout(denoiser, batch.start, batch.guidance, len(sections), sampling)
-        truth = torch.cat([clip.cpu() for clip in stream_clips(vae, batch.start, sections)], 2)
-        ours = torch.cat([clip.cpu() for clip in stream_clips(vae, batch.start, made)], 2)
-        return [to_frames(clip[None]) for clip in truth], [to_frames(clip[None]) for clip in ours]
+        return sections, _in_training_precision(trainer, made)
 
     def _write(self, trainer: pl.Trainer, path: Path, frames: Frames, caption: str) -> None:
         # A week's run must not end because a picture could not be written.
@@ -120,6 +125,30 @@ class SampleVideos(pl.Callback):
             if isinstance(logger, TensorBoardLogger):
                 summary = Summary(value=[_animation(f"samples/{path.stem}", even, fps)])
                 logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+
+
+def _of_rank_zero(trainer: pl.Trainer) -> Iterator[VideoBatch]:
+    """Rank 0's validation batches, on every rank."""
+    batches = iter(trainer.datamodule.val_dataloader())
+    while (batch := trainer.strategy.broadcast(next(batches, None) if trainer.is_global_zero else None)) is not None:
+        yield batch
+
+
+@torch.no_grad()
+def _in_training_precision(trainer: pl.Trainer, made: Iterator[Latents]) -> Iterator[Latents]:
+    """The same sections; frozen weights may be of another dtype than those that train."""
+    while True:
+        with trainer.precision_plugin.forward_context():
+            section = next(made, None)
+        if section is None:
+            return
+        yield section
+
+
+@torch.no_grad()
+def _decoded(trainer: pl.Trainer, batch: VideoBatch, sections: Iterable[torch.Tensor]) -> list[Frames]:
+    clips = torch.cat([clip.cpu() for clip in stream_clips(trainer.datamodule.encoders.vae, batch.start, sections)], 2)
+    return [to_frames(clip[None]) for clip in clips]
 
 
 def _animation(tag: str, frames: Frames, fps: float) -> Summary.Value:

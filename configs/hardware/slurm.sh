@@ -1,0 +1,18 @@
+#!/bin/bash
+# Trains on eight machines of eight GPUs; a job that is stopped goes back into the queue and on from its last update.
+#   sbatch configs/hardware/slurm.sh --config configs/stage1_memorypack.yaml --config configs/hardware/multi_node.yaml
+#SBATCH --job-name=mpgen
+#SBATCH --nodes=8
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+# Five minutes before the end every rank is told; it finishes the update, saves and is queued again. No "B:" here: the
+# signal must reach the ranks, not this script.
+#SBATCH --signal=SIGUSR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=mpgen-%j.log
+
+# One task a GPU: nodes and tasks must be trainer.num_nodes and trainer.devices. One task that fails ends all.
+srun --kill-on-bad-exit=1 mpgen fit "$@"

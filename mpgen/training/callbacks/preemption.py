@@ -1,0 +1,55 @@
+"""A run that is told to stop saves at the end of the update and ends with the status that schedulers expect."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+from mpgen.training.checkpointing import LAST
+
+STOPPED = 143  # 128 + SIGTERM: what a scheduler takes for "was told to stop"
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Preemption(pl.Callback):
+    """On SIGTERM or SIGUSR1 to any rank: all finish the update, save `last.ckpt` and end with status 143.
+
+    Under SLURM, SIGUSR1 (`--signal=SIGUSR1@300`) also puts the job back into the queue. Lightning's own handlers are
+    replaced: they talk to the other ranks from inside the handler, and SLURM's saves in the middle of a video.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for number in SIGNALS:
+            signal.signal(number, self._note)  # Lightning puts back what was there before the run
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            return
+        requeue = trainer.strategy.reduce_boolean_decision(self.received == signal.SIGUSR1, all=False)
+        path = last_checkpoint(trainer)
+        trainer.save_checkpoint(path)
+        rank_zero_info(f"told to stop: saved {path} after update {trainer.global_step}")
+        if requeue and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
+        raise SystemExit(STOPPED)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+
+
+def last_checkpoint(trainer: pl.Trainer) -> Path:
+    """Where the run keeps its latest state."""
+    savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    named = next((Path(c.dirpath) for c in savers if c.dirpath is not None), None)
+    return (named or Path(trainer.default_root_dir) / "checkpoints") / LAST

@@ -1,0 +1,128 @@
+"""How fast it goes, how well that uses the device, and how long it still takes."""
+
+import resource
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from mpgen.data.dataset import VideoBatch
+from mpgen.data.sampler import GroupSampler
+from mpgen.training.devices import peak_of
+from mpgen.training.rehearsal import Precision, Shape, count_context, rehearse
+
+GIB = 2**30
+HOUR_SECONDS = 3600
+
+
+class Throughput(pl.Callback):
+    """Logs rates over all ranks, time for validation left out.
+
+    `videos/s`, `sections/s`, `tokens/s` (of video, history, memory, image and text); `waiting` is the share of the time
+    between updates, for data or for a checkpoint; `memory_gib` the most that was in use; `eta_hours` what the
+    curriculum still holds at this rate; `mfu`, on GPUs whose peak is known, the share of it that the network's own
+    operations reach, without those that are done twice.
+
+    Args:
+        every_n_updates: how often; a figure is the mean over that many updates.
+    """
+
+    def __init__(self, every_n_updates: int = 10):
+        self.every_n_updates = every_n_updates
+        self.began = self.ended = 0.0
+        self._restart()
+        self.tokens_a_section: dict[Shape, int] = {}
+        self.section_flops: int | None = None
+
+    def _restart(self) -> None:
+        self.videos = self.sections = self.tokens = self.updates = 0
+        self.computing = self.waiting = 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.began = time.perf_counter()
+        self.waiting += self.began - self.ended if self.ended else 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: VideoBatch, batch_idx: int
+    ) -> None:
+        self.ended = time.perf_counter()
+        self.computing += self.ended - self.began
+        self.updates += 1
+        videos = len(batch.uids) * trainer.world_size
+        self.videos += videos
+        self.sections += videos * batch.num_sections
+        self.tokens += videos * batch.num_sections * self._tokens(pl_module, batch)
+        if self.updates == self.every_n_updates:
+            self._log(trainer, pl_module, batch)
+            self._restart()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.waiting += time.perf_counter() - self.ended if self.ended else 0.0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ended = time.perf_counter()
+
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: VideoBatch) -> None:
+        seconds = self.computing + self.waiting
+        pl_module.log("videos/s", self.videos / seconds, prog_bar=True)
+        pl_module.log("sections/s", self.sections / seconds)
+        pl_module.log("tokens/s", self.tokens / seconds)
+        pl_module.log("waiting", self.waiting / seconds)
+        pl_module.log("memory_gib", _most_memory(pl_module.device) / GIB)
+        left = sections_left(trainer)
+        if left is not None:
+            pl_module.log("eta_hours", left / (self.sections / seconds) / HOUR_SECONDS, prog_bar=True)
+        peak = peak_of(pl_module.device)
+        if peak is not None:
+            flops = self.sections * self._flops(pl_module, batch) / trainer.world_size
+            pl_module.log("mfu", flops / seconds / peak, prog_bar=True)
+
+    def _tokens(self, pl_module: pl.LightningModule, batch: VideoBatch) -> int:
+        """Of one section of one video of this batch."""
+        shape = _shape(batch, 1)
+        if shape not in self.tokens_a_section:
+            dit, layout = pl_module.denoiser_config.dit, pl_module.denoiser_config.layout
+            own = layout.section * (shape.rows // dit.patch_size) * (shape.columns // dit.patch_size)
+            context = count_context(pl_module.denoiser_config, shape)
+            self.tokens_a_section[shape] = own + context + shape.image_tokens + shape.text_tokens
+        return self.tokens_a_section[shape]
+
+    def _flops(self, pl_module: pl.LightningModule, batch: VideoBatch) -> int:
+        """Of one section of one video; counted once, so texts of other lengths are taken for as long."""
+        if self.section_flops is None:
+            shape = _shape(batch, 1)
+            self.section_flops = rehearse(pl_module, shape, Precision(), "none").section_flops[-1]
+        return self.section_flops
+
+
+def sections_left(trainer: pl.Trainer) -> int | None:
+    """Sections that the curriculum still holds over all ranks; None where the end is not known."""
+    loader, limits = trainer.train_dataloader, (trainer.max_epochs, trainer.max_steps)
+    if loader is None or limits in ((-1, -1), (None, -1)):
+        return None
+    assert isinstance(loader.sampler, GroupSampler)
+    updates_left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else None
+    last_epoch = trainer.max_epochs if trainer.max_epochs not in (None, -1) else trainer.current_epoch + 1
+    groups = [
+        group
+        for epoch in range(trainer.current_epoch, last_epoch)
+        for group in loader.sampler.plan(epoch)[: int(min(trainer.num_training_batches, 10**12))]
+    ]
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    following = groups[done:][:updates_left]
+    return sum(group.num_sections * len(group.items) for group in following)
+
+
+def _shape(batch: VideoBatch, videos: int) -> Shape:
+    rows, columns = batch.latents.shape[-2:]
+    return Shape(videos, rows, columns, batch.guidance.text.shape[1], batch.guidance.image.shape[1])
+
+
+def _most_memory(device: torch.device) -> int:
+    """Bytes: of tensors on a GPU, of the process without one."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

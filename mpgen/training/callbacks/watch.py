@@ -1,0 +1,96 @@
+"""Says where a run stands still, and which rank failed first."""
+
+import faulthandler
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+FIRST_FAILURE = "first_failure.txt"
+
+
+class Watch(pl.Callback):
+    """When a rank makes no progress for long, it says at which update, section and phase, and where in the code.
+
+    The first rank that fails writes why into the run's folder, so that the others, whose own errors are only that it is
+    gone, can say so.
+
+    Args:
+        patience_minutes: below the strategy's `timeout_minutes`, which ends the run.
+    """
+
+    def __init__(self, patience_minutes: float | int = 5.0):
+        self.patience_minutes = patience_minutes
+        self.ended = threading.Event()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero:
+            _file(trainer).unlink(missing_ok=True)
+        trainer.strategy.barrier()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ended.clear()
+        threading.Thread(target=self._look, args=(trainer, pl_module), daemon=True, name="mpgen watch").start()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        pl_module.place = "start of the update"
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        pl_module.place = "between updates (data, logs, checkpoints, samples)"
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Exception):
+            said = " ".join(str(exception).split()) or type(exception).__name__
+            note_failure(_file(trainer), f"rank {trainer.global_rank}, {_where(trainer, pl_module)}: {said}")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.ended.set()
+
+    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seen, still, said = "", 0, False
+        pause = self.patience_minutes * 60 / 10
+        while not self.ended.wait(pause):
+            now = _where(trainer, pl_module)
+            still = still + 1 if now == seen else 0
+            said = said and now == seen
+            seen = now
+            if still >= 10 and not said:
+                said = True
+                print(
+                    f"mpgen: rank {trainer.global_rank} of {trainer.world_size} has stood at {now} for "
+                    f"{self.patience_minutes:g} min; it may wait for another rank. Its threads:",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+                faulthandler.dump_traceback(sys.__stderr__)
+
+
+def note_failure(file: Path, said: str) -> None:
+    """Keeps what was said first; later failures are but its consequences."""
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(said)
+    except OSError:  # another rank was first, or the disk is full, which must not hide the failure itself
+        return
+
+
+def first_failure(trainer: pl.Trainer) -> str | None:
+    """Which rank failed first and why, if that was another one than this."""
+    try:
+        said = _file(trainer).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return None if said.startswith(f"rank {trainer.global_rank},") else said
+
+
+def _file(trainer: pl.Trainer) -> Path:
+    return Path(trainer.default_root_dir) / FIRST_FAILURE
+
+
+def _where(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+    return f"update {trainer.global_step}, {pl_module.place}"

@@ -1,0 +1,220 @@
+"""One update on tensors without data: the real objective, network and optimizer, only counted.
+
+So whatever a config asks for (another structure, forcing or set of trained weights) is counted by being run, and there
+is no formula to keep in step. Kernels are those of a CPU; a GPU's fused attention keeps the same tensors.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpgen.denoiser import Denoiser, DenoiserConfig
+from mpgen.dit.recompute import RECOMPUTE, Recompute
+from mpgen.tensors import Guidance
+from mpgen.training.footprint import AssumedValues, LiveMemory
+from mpgen.training.module import LongVideoModule
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import section_losses
+from mpgen.training.parameters import select_trainable
+
+FEW = 2  # blocks of either kind that are run; as they are alike, the rest is what one more of them adds
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a rank is given in one update.
+
+    Args:
+        videos: in the batch.
+        rows, columns: of latents.
+        text_tokens, image_tokens: of guidance.
+    """
+
+    videos: int
+    rows: int
+    columns: int
+    text_tokens: int
+    image_tokens: int
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In which dtypes an update is computed.
+
+    Args:
+        weights: of the weights that train, where they are kept.
+        layers: of the same where layers use them: sharded weights are gathered in another one.
+        autocast: of matrix products, if it is another one.
+    """
+
+    weights: torch.dtype = torch.float32
+    layers: torch.dtype = torch.float32
+    autocast: torch.dtype | None = None
+
+    @property
+    def inputs(self) -> torch.dtype:
+        return self.layers if self.autocast is None else torch.float32
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one update costs a rank.
+
+    Args:
+        section_flops: operations of section 0, 1 and so on, a multiplication and an addition being two; all further
+            ones cost as much as the last.
+        context_tokens: of history and memory, which a section sees before its own.
+        activation_bytes: the most that is alive above weights, gradients and the batch.
+        state_bytes: what the optimizer keeps.
+        step_bytes: what it needs besides, while it steps.
+    """
+
+    section_flops: tuple[int, ...]
+    context_tokens: int
+    activation_bytes: int
+    state_bytes: int
+    step_bytes: int
+
+    def plus(self, other: "Rehearsal", times: int) -> "Rehearsal":
+        """The sum with another one, taken so many times; context tokens are the same in both."""
+        return Rehearsal(
+            tuple(a + times * b for a, b in zip(self.section_flops, other.section_flops, strict=True)),
+            self.context_tokens,
+            self.activation_bytes + times * other.activation_bytes,
+            self.state_bytes + times * other.state_bytes,
+            self.step_bytes + times * other.step_bytes,
+        )
+
+    def flops(self, num_sections: int) -> int:
+        """Of a video's sections together."""
+        counted = self.section_flops[:num_sections]
+        return sum(counted) + (num_sections - len(counted)) * self.section_flops[-1]
+
+
+def rehearse(
+    module: LongVideoModule, shape: Shape, precision: Precision = Precision(), recompute: Recompute | None = None
+) -> Rehearsal:
+    """Runs an update of as many sections as differ from one another, and one more.
+
+    Args:
+        module: what trains, and how; its network need not be built.
+        shape: of a batch.
+        precision: of its numbers.
+        recompute: what blocks compute again; what the module says if None.
+    """
+    chosen = module.recompute if recompute is None else recompute
+    dit = module.denoiser_config.dit
+    depth = (dit.num_layers, dit.num_single_layers)
+    if any(re.search(r"blocks\.\d", pattern) for pattern in module.train_patterns):  # not all blocks are alike
+        return _rehearse(module, shape, precision, chosen, depth)
+    few = (min(depth[0], FEW), min(depth[1], FEW))
+    base = whole = _rehearse(module, shape, precision, chosen, few)
+    for kind in (0, 1):
+        if depth[kind] > FEW:
+            one_more = (few[0] + (kind == 0), few[1] + (kind == 1))
+            grown = _rehearse(module, shape, precision, chosen, one_more)
+            whole = whole.plus(grown.plus(base, -1), depth[kind] - FEW)
+    return whole
+
+
+def _rehearse(
+    module: LongVideoModule, shape: Shape, precision: Precision, recompute: Recompute, depth: tuple[int, int]
+) -> Rehearsal:
+    """With so many double-stream and single-stream blocks."""
+    lower = nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast)
+    with _without_data(shape.text_tokens):
+        denoiser, head_only = _network(module, precision, recompute, depth)
+        num_sections = 3 if head_only else max(3, 2 + module.memory_windows)
+        start, latents, guidance = _batch(denoiser, shape, num_sections, precision.inputs)
+        flops: list[int] = []
+        with lower, LiveMemory() as memory, FlopCounterMode(display=False) as counter:
+            losses = section_losses(
+                denoiser, start, latents, guidance, [str(video) for video in range(shape.videos)],
+                forcing=module.forcing, sigma_draw=module.sigma, noise=KeyedNoise(0, 0),
+                guidance_scale=module.guidance_scale, memory_windows=module.memory_windows, head_only=head_only,
+            )  # fmt: skip
+            for section in losses:
+                section.loss.backward()
+                del section
+                flops.append(counter.get_total_flops() - sum(flops))
+                if len(flops) == 1:
+                    memory.restart()  # from now on every gradient is there
+        gradients = sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
+        with lower:
+            context = _context_tokens(denoiser, start, latents, guidance)
+        state, step = _optimizer_bytes(module, denoiser, precision)
+    return Rehearsal(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
+
+
+def count_context(config: DenoiserConfig, shape: Shape) -> int:
+    """Tokens of history and memory that a section sees."""
+    with _without_data(shape.text_tokens):
+        denoiser = Denoiser(config)
+        return _context_tokens(denoiser, *_batch(denoiser, shape, 2, torch.float32))
+
+
+@contextmanager
+def _without_data(text_tokens: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), FakeTensorMode(), AssumedValues(text_tokens):
+        yield
+
+
+def _network(
+    module: LongVideoModule, precision: Precision, recompute: Recompute, depth: tuple[int, int]
+) -> tuple[Denoiser, bool]:
+    """The network, and whether its head alone trains."""
+    config = module.denoiser_config
+    denoiser = Denoiser(replace(config, dit=replace(config.dit, num_layers=depth[0], num_single_layers=depth[1])))
+    trainable = select_trainable(denoiser, module.train_patterns)
+    frozen = module.frozen_dtype if precision.layers == torch.float32 else precision.layers
+    for part in denoiser.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            dtype = precision.layers if parameter.requires_grad else frozen
+            setattr(part, name, nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad))
+    for block in denoiser.blocks:
+        block.run = RECOMPUTE[recompute]
+    return denoiser, trainable.head_only
+
+
+def _batch(denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Guidance]:
+    dit, frames = denoiser.config, denoiser.layout.section * num_sections
+    start = torch.zeros(shape.videos, dit.in_channels, 1, shape.rows, shape.columns, dtype=dtype)
+    latents = torch.zeros(shape.videos, dit.in_channels, frames, shape.rows, shape.columns, dtype=dtype)
+    guidance = Guidance(
+        torch.zeros(shape.videos, shape.text_tokens, dit.text_embed_dim, dtype=dtype),
+        torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool),
+        torch.zeros(shape.videos, dit.pooled_projection_dim, dtype=dtype),
+        torch.zeros(shape.videos, shape.image_tokens, dit.image_proj_dim, dtype=dtype),
+    )
+    return start, latents, guidance
+
+
+def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Precision) -> tuple[int, int]:
+    """What the optimizer keeps, and what it needs besides while it steps."""
+    named = denoiser.named_parameters()
+    trained = [(n, nn.Parameter(p.detach().to(precision.weights))) for n, p in named if p.requires_grad]
+    for _, parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer = module.make_optimizer(trained)
+    with LiveMemory() as memory:
+        optimizer.step()
+    state = sum(_bytes(value) for values in optimizer.state.values() for value in values.values())
+    return state, max(memory.peak - state, 0)
+
+
+@torch.no_grad()
+def _context_tokens(denoiser: Denoiser, start: Tensor, latents: Tensor, guidance: Guidance) -> int:
+    history, memory = denoiser.begin(start, guidance)
+    for section in latents.split(denoiser.layout.section, 2)[:2]:  # by then the memory has its size
+        history, memory = denoiser.remember(history, memory, section)
+    return denoiser.pack(history, memory).tokens.shape[1]
+
+
+def _bytes(value: object) -> int:
+    return value.nbytes if isinstance(value, Tensor) else 0

@@ -1,0 +1,109 @@
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from mpgen.data.dataset import VideoBatch
+from mpgen.data.plan import Staged
+from mpgen.tensors import Guidance
+from mpgen.training.callbacks import throughput as throughput_file
+from mpgen.training.callbacks.throughput import GIB, Throughput, sections_left
+from mpgen.training.rehearsal import Precision, Shape, rehearse
+
+VIDEOS, SECTIONS, TEXT, IMAGE = 3, 4, 5, 6
+TOKENS_OF_SECTION = 2 * 2 * 2  # latent frames of 4x4 latents, in patches of 2x2
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is told to move."""
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(throughput_file.time, "perf_counter", lambda: now.seconds)
+    return now
+
+
+@pytest.fixture
+def logged(make_module):
+    """A module that only keeps what is logged, and what that is."""
+    module, found = make_module(), {}
+    module.log = lambda name, value, prog_bar=False: found.update({name: value})
+    return module, found
+
+
+@pytest.fixture
+def batch(make_module):
+    dit = make_module().denoiser_config.dit
+    latents = torch.randn(VIDEOS, dit.in_channels, 2 * SECTIONS, 4, 4)
+    guidance = Guidance(
+        torch.randn(VIDEOS, TEXT, dit.text_embed_dim),
+        torch.ones(VIDEOS, TEXT, dtype=torch.bool),
+        torch.randn(VIDEOS, dit.pooled_projection_dim),
+        torch.randn(VIDEOS, IMAGE, dit.image_proj_dim),
+    )
+    return VideoBatch(latents[:, :, :1], latents, guidance, SECTIONS, ("a", "b", "c"), ("", "", ""))
+
+
+def test_rates_count_waiting_and_leave_out_validation(clock, trainer, logged, batch):
+    module, found = logged
+    throughput = Throughput(every_n_updates=2)
+    throughput.on_train_batch_start(trainer, module, batch, 0)
+    clock.seconds += 1
+    throughput.on_train_batch_end(trainer, module, None, batch, 0)
+    assert found == {}
+    throughput.on_validation_start(trainer, module)
+    clock.seconds += 1000
+    throughput.on_validation_end(trainer, module)
+    clock.seconds += 2  # waiting
+    throughput.on_train_batch_start(trainer, module, batch, 1)
+    clock.seconds += 3
+    throughput.on_train_batch_end(trainer, module, None, batch, 1)
+    assert found["videos/s"] == pytest.approx(2 * VIDEOS / 6)
+    assert found["sections/s"] == pytest.approx(2 * VIDEOS * SECTIONS / 6)
+    assert found["waiting"] == pytest.approx(2 / 6)
+    tokens = (
+        TOKENS_OF_SECTION
+        + TEXT
+        + IMAGE
+        + throughput_file.count_context(module.denoiser_config, Shape(1, 4, 4, TEXT, IMAGE))
+    )
+    assert found["tokens/s"] == pytest.approx(2 * VIDEOS * SECTIONS * tokens / 6)
+    assert 0.01 < found["memory_gib"] < 100
+    assert "mfu" not in found  # nobody knows the peak of this machine
+
+
+def test_on_a_gpu_of_known_peak_mfu_is_the_share_of_it(clock, trainer, logged, batch, monkeypatch):
+    module, found = logged
+    monkeypatch.setattr(throughput_file, "peak_of", lambda device: 1e9)
+    throughput = Throughput(every_n_updates=1)
+    throughput.on_train_batch_start(trainer, module, batch, 0)
+    clock.seconds += 10
+    throughput.on_train_batch_end(trainer, module, None, batch, 0)
+    flops = rehearse(module, Shape(1, 4, 4, TEXT, IMAGE), Precision(), "none").section_flops[-1]
+    assert found["mfu"] == pytest.approx(VIDEOS * SECTIONS * flops / 10 / 1e9)
+
+
+class Left(pl.Callback):
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.found.append(sections_left(trainer))
+
+
+def test_the_end_is_as_far_as_the_sections_that_the_curriculum_still_holds(fit, make_module, make_small_data, tmp_path):
+    left = Left()
+    data = make_small_data(curriculum=Staged(((1, 2), (3, 2))), seed=3)
+    fit(make_module(), data, tmp_path, 3, callbacks=[left])
+    plan = data._plan(0)
+    sizes = [group.num_sections * len(group.items) for group in plan[:3]]
+    assert left.found == [sum(sizes[1:]), sizes[2], 0]
+
+
+def test_a_run_logs_its_rates(fit, make_module, make_small_data, tmp_path):
+    trainer = fit(make_module(), make_small_data(), tmp_path, 2, callbacks=[Throughput(1)])
+    found = trainer.callback_metrics
+    for name in ("videos/s", "sections/s", "tokens/s", "memory_gib"):
+        assert found[name] > 0
+    assert 0 <= found["waiting"] <= 1
+    assert found["memory_gib"] * GIB > 2**20

@@ -1,0 +1,76 @@
+"""A small training that kills itself with SIGKILL at a given point: `python killed.py WORLD FOLDER POINT`.
+
+Not a test: what is killed must be a process of its own.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ranks import small_data
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import fit, make_module
+
+from mpgen.training import checkpointing
+from mpgen.training.checkpointing import RunCheckpoints
+
+KILLED_AT = 3  # updates
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DieInUpdate(pl.Callback):
+    """In the middle of an update, long after the last checkpoint."""
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        if trainer.global_step == KILLED_AT:
+            die()
+
+
+def die_in_write() -> None:
+    """When half of a checkpoint is on the disk."""
+    save = checkpointing.torch.save
+
+    def half(checkpoint, file) -> None:
+        if checkpoint["global_step"] < KILLED_AT:
+            save(checkpoint, file)
+            return
+        file.write(Path(file.name.replace(".tmp", "").replace("/.", "/")).read_bytes()[:5000])
+        file.flush()
+        die()
+
+    checkpointing.torch.save = half
+
+
+def die_in_between() -> None:
+    """When the old checkpoint has made room and the new one has not yet its name."""
+    replace, calls = os.replace, []
+
+    def counted(source, target) -> None:
+        calls.append(source)
+        if Path(source).name.startswith(".last") and len([c for c in calls if ".last" in str(c)]) == KILLED_AT:
+            die()
+        replace(source, target)
+
+    checkpointing.os.replace = counted
+
+
+POINTS = {"in an update": lambda: None, "in a write": die_in_write, "in between": die_in_between}
+
+
+def main() -> None:
+    world, folder, point = sys.argv[1:]
+    POINTS[point]()
+    callbacks = [DieInUpdate()] if point == "in an update" else []
+    fit(make_module(), small_data(world, 2), Path(folder), 6, callbacks=callbacks, plugins=[RunCheckpoints()])
+
+
+if __name__ == "__main__":
+    main()

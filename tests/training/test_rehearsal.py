@@ -1,0 +1,138 @@
+"""A rehearsed update against the same update run for real."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpgen.denoiser import Denoiser
+from mpgen.dit.recompute import RECOMPUTE
+from mpgen.flow import LogitNormal
+from mpgen.memorypack.structures import StructureB, StructureC
+from mpgen.training import rehearsal
+from mpgen.training.footprint import LiveMemory
+from mpgen.training.forcing import DirectForcing, StudentForcing
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import section_losses
+from mpgen.training.parameters import select_trainable
+from mpgen.training.rehearsal import Precision, Shape, count_context, rehearse
+
+HEAD = ["norm_out.*", "proj_out.*"]
+TEXT, IMAGE, SECTIONS = 6, 4, 5
+SHAPE = Shape(videos=2, rows=6, columns=10, text_tokens=TEXT, image_tokens=IMAGE)
+
+
+@pytest.fixture
+def describe(small_config, make_module):
+    """A module of `small_config`, which is never built."""
+
+    def make(train, forcing=DirectForcing(), **fields):  # noqa: B008
+        return make_module(denoiser=replace(small_config, **fields), train=train, forcing=forcing)
+
+    return make
+
+
+@pytest.fixture
+def run_for_real(latents, make_guidance):
+    """Operations of every section, and the peak of activations, of an update with real tensors."""
+
+    def run(module, recompute="none"):
+        torch.manual_seed(0)
+        denoiser = Denoiser(module.denoiser_config)
+        chosen = select_trainable(denoiser, module.train_patterns)
+        for block in denoiser.blocks:
+            block.run = RECOMPUTE[recompute]
+        flops = []
+        start, clean, guidance = latents(2, 1), latents(2, 3 * SECTIONS), make_guidance(TEXT, TEXT)
+        with LiveMemory() as memory, FlopCounterMode(display=False) as counter:
+            losses = section_losses(
+                denoiser, start, clean, guidance, ["a", "b"], forcing=module.forcing, sigma_draw=LogitNormal(),
+                noise=KeyedNoise(0, 0), guidance_scale=2.0, memory_windows=2, head_only=chosen.head_only,
+            )  # fmt: skip
+            for section in losses:
+                section.loss.backward()
+                del section
+                flops.append(counter.get_total_flops() - sum(flops))
+                if len(flops) == 1:
+                    memory.restart()
+        return flops, memory.peak - sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("train", "recompute"),
+    [
+        pytest.param(["*"], "none", marks=pytest.mark.slow),
+        (["*"], "full"),
+        pytest.param(["*"], "selective", marks=pytest.mark.slow),
+        pytest.param(["semantic_pack.*"], "none", marks=pytest.mark.slow),
+        (HEAD, "none"),
+    ],
+)
+def test_a_rehearsal_needs_what_the_update_needs(describe, run_for_real, train, recompute):
+    module = describe(train)
+    found = rehearse(module, SHAPE, recompute=recompute)
+    flops, activations = run_for_real(module, recompute)
+    assert found.activation_bytes == pytest.approx(activations, rel=0.02 if recompute == "none" else 0.06)
+    assert found.section_flops == tuple(flops[: len(found.section_flops)])
+    assert found.flops(SECTIONS) == pytest.approx(sum(flops), rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", [StructureB(), StructureC()])
+def test_another_structure_is_counted_as_it_is(describe, run_for_real, small_config, structure):
+    module = describe(["*"], semantic=replace(small_config.semantic, structure=structure))
+    flops, activations = run_for_real(module)
+    found = rehearse(module, SHAPE)
+    assert found.activation_bytes == pytest.approx(activations, rel=0.02)
+    assert found.section_flops[-1] == flops[len(found.section_flops) - 1]
+
+
+@pytest.mark.slow
+def test_without_a_memory_a_section_costs_less(describe):
+    assert rehearse(describe(["*"], semantic=None), SHAPE).flops(3) < rehearse(describe(["*"]), SHAPE).flops(3)
+
+
+@pytest.mark.slow
+def test_student_forcing_is_counted_with_its_sampler(describe):
+    direct, student = (rehearse(describe(HEAD, forcing), SHAPE) for forcing in (DirectForcing(), StudentForcing(5)))
+    assert 5.5 < student.section_flops[-1] / direct.section_flops[-1] < 6.1
+
+
+def test_as_blocks_are_alike_their_number_is_only_multiplied(describe, small_config, monkeypatch):
+    module = describe(["*"], dit=replace(small_config.dit, num_layers=3, num_single_layers=4))
+    module.memory_windows = 0
+    few = rehearse(module, SHAPE)
+    monkeypatch.setattr(rehearsal, "FEW", 9)
+    assert rehearse(module, SHAPE) == few
+
+
+@pytest.mark.slow
+def test_blocks_that_train_alone_are_not_taken_for_alike(describe, small_config):
+    module = describe(["transformer_blocks.2.*"], dit=replace(small_config.dit, num_layers=3))
+    assert rehearse(module, SHAPE).section_flops[-1] > rehearse(describe(HEAD), SHAPE).section_flops[-1]
+
+
+def test_adamw_keeps_two_numbers_for_every_weight_that_trains(describe):
+    module = describe(HEAD)
+    module.make_optimizer = partial(torch.optim.AdamW, lr=1e-3, fused=True)
+    with torch.device("meta"):
+        count = select_trainable(Denoiser(module.denoiser_config), HEAD).count
+    assert rehearse(module, SHAPE).state_bytes == pytest.approx(8 * count, rel=0.01)
+
+
+@pytest.mark.slow
+def test_half_as_wide_numbers_need_about_half_the_memory(describe):
+    whole, half = (rehearse(describe(["*"]), SHAPE, p) for p in (Precision(), Precision(layers=torch.bfloat16)))
+    assert 0.45 < half.activation_bytes / whole.activation_bytes < 0.75  # rotations and losses stay in fp32
+    assert half.section_flops == whole.section_flops
+    assert half.state_bytes == whole.state_bytes
+
+
+def test_context_tokens_are_those_of_the_update(small_config, describe):
+    assert count_context(small_config, SHAPE) == rehearse(describe(HEAD), SHAPE).context_tokens
+    without = count_context(replace(small_config, semantic=None), SHAPE)
+    assert count_context(small_config, SHAPE) - without == 2 * 2 * 2  # 3x6x10 latents in patches of (2, 3, 5)

@@ -1,0 +1,57 @@
+"""torchrun on two nodes is one run: one folder, one set of losses; and it goes on with one process."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_cli import CONFIG
+from test_parallel import free_port
+
+
+def write(folder: Path) -> Path:
+    """The small config of tests/training/test_cli.py, in a folder of its own."""
+    paths = {"manifest": str(folder / "world" / "manifest.csv"), "cache": str(folder / "cache"), "batch_size": 1}
+    tree = CONFIG | {"run": str(folder / "run"), "data": CONFIG["data"] | paths}
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def losses(run: Path) -> list[float]:
+    rows = [row for file in sorted(run.glob("csv/*/metrics.csv")) for row in csv.DictReader(file.open())]
+    return [float(row["loss"]) for row in rows if row["loss"]]
+
+
+def test_two_nodes_of_torchrun_are_one_run_that_one_process_goes_on_with(tmp_path):
+    config, port = write(tmp_path), free_port()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    options = ["fit", "--config", str(config), "--trainer.strategy", "fsdp2"]
+    nodes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
+             "--node_rank", str(node), "--master_addr", "127.0.0.1", "--master_port", str(port),
+             "-m", "mpgen", *options, "--trainer.num_nodes", "2", "--trainer.devices", "1"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for node in range(2)
+    ]  # fmt: skip
+    said = [node.communicate(timeout=300) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert ["done: updates 0 to 3" in out for out, _ in said] == [True, False]
+    assert len(losses(tmp_path / "run")) == 3
+    assert len(list((tmp_path / "run").glob("events.out.tfevents.*"))) == 1
+    assert len(list((tmp_path / "run" / "samples").rglob("*.mp4"))) > 0
+
+    # The world has 3 videos, so an update of 2 videos on one process is one of theirs.
+    longer = ["--data.batch_size", "2", "--trainer.limit_val_batches", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mpgen", "fit", "--config", str(config), *longer],
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "done: updates 3 to 3" in done.stdout
