@@ -109,10 +109,8 @@ class VideoDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[VideoBatch]:
         """Each validation video once, in the order of the manifest within each number of sections."""
         entries = self._entries("val")
-        batches = _in_order(entries, self.batch_size)
         world_size, rank = self._ranks()
-        missing = -len(batches) % world_size  # ranks run in lock step, so the last batch may be seen twice
-        shares = (batches + batches[-1:] * missing)[rank::world_size]
+        shares = _in_order(entries, self.batch_size, world_size)[rank::world_size]
         dataset = CachedVideos(entries, self.settings.section_latent_frames)
         sampler = GroupSampler(dataset, lambda epoch: shares, world_size=1, rank=0)
         return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
@@ -213,11 +211,11 @@ class VideoDataModule(LightningDataModule):
         current.completed = resume[1] - unfinished
 
 
-def _in_order(entries: tuple[CacheEntry, ...], batch_size: int) -> list[Group]:
-    batches = []
+def _in_order(entries: tuple[CacheEntry, ...], batch_size: int, world_size: int) -> list[Group]:
+    """Batches of equal lengths, of each as many as fill all ranks: they run in lock step, so one may come twice."""
+    batches: list[Group] = []
     for length in sorted({entry.num_sections for entry in entries}):
         items = [item for item, entry in enumerate(entries) if entry.num_sections == length]
-        batches += [
-            Group(length, tuple(items[first : first + batch_size])) for first in range(0, len(items), batch_size)
-        ]
+        alike = [Group(length, tuple(items[first : first + batch_size])) for first in range(0, len(items), batch_size)]
+        batches += alike + alike[-1:] * (-len(alike) % world_size)
     return batches

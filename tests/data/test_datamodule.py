@@ -1,11 +1,16 @@
 """Laws of the loaders under a real Trainer: the order is the plan's, a resumed run sees what was left, once."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from mpgen.data.datamodule import VideoDataModule
+from mpgen.data.cache import CacheDirectory, CacheEntry
+from mpgen.data.datamodule import VideoDataModule, _in_order
 from mpgen.data.plan import Shuffled, Sorted, Staged
 from mpgen.errors import UserError
 
@@ -249,3 +254,14 @@ def test_what_is_stored_in_bfloat16_is_float32_where_it_is_used(make_data):
             torch.testing.assert_close(getattr(used, name), getattr(exact, name), atol=0.01, rtol=0.01)
         assert used.guidance.text.dtype == torch.float32
         torch.testing.assert_close(used.guidance.image, exact.guidance.image, atol=0.01, rtol=0.01)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=25), st.integers(1, 5), st.integers(1, 4))
+def test_ranks_validate_in_lock_step_and_leave_no_video_out(counts, batch_size, world_size):
+    nowhere = CacheDirectory(Path("cache"))
+    entries = tuple(CacheEntry(f"{i:016x}", Path("a.mp4"), "", "val", n, nowhere) for i, n in enumerate(counts))
+    batches = _in_order(entries, batch_size, world_size)
+    shares = [batches[rank::world_size] for rank in range(world_size)]
+    for together in zip(*shares, strict=True):
+        assert len({group.num_sections for group in together}) == 1
+    assert {item for group in batches for item in group.items} == set(range(len(counts)))
