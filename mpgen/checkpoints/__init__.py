@@ -10,11 +10,12 @@ Those are the declared gaps.
 from mpgen.checkpoints.base import check_base, describe_base
 from mpgen.checkpoints.plain import rebuild, to_plain
 from mpgen.checkpoints.released import begin_from, load_released
-from mpgen.checkpoints.runs import LoadedModel, load_for_generation, model_card, read_checkpoint
+from mpgen.checkpoints.runs import LoadedModel, Trained, load_for_generation, model_card, open_trained, read_checkpoint
 from mpgen.checkpoints.weights import load_weights
 
 __all__ = [
     "LoadedModel",
+    "Trained",
     "begin_from",
     "check_base",
     "describe_base",
@@ -22,6 +23,7 @@ __all__ = [
     "load_released",
     "load_weights",
     "model_card",
+    "open_trained",
     "read_checkpoint",
     "rebuild",
     "to_plain",

@@ -49,13 +49,21 @@ def open_weights(path: Path) -> Source:
 
 def weights_of_run(path: Path, checkpoint: dict[str, Any]) -> Source:
     """The network's weights in a checkpoint that was read, and the backbone that it leaves out."""
-    own = {
+    return {**left_out(path, checkpoint.get("mpgen", {})), **own_weights(checkpoint)}
+
+
+def own_weights(checkpoint: dict[str, Any]) -> Source:
+    """The network's weights that a checkpoint holds itself."""
+    return {
         name.removeprefix(PREFIX): as_stored(tensor)
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(PREFIX)
     }
-    base = checkpoint.get("mpgen", {}).get("base")
-    return own if base is None else {**_open_base(path, base), **own}
+
+
+def left_out(path: Path, card: dict[str, Any]) -> Source:
+    """The frozen backbone that the checkpoint at `path` leaves out, by what its card says; nothing if it is whole."""
+    return _open_base(path, card["base"]) if card.get("base") is not None else {}
 
 
 def as_stored(tensor: Tensor | Stored) -> Stored:

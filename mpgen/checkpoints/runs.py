@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jsonargparse import ArgumentError
 
 from mpgen import __version__
-from mpgen.checkpoints.base import as_stored, weights_of_run
+from mpgen.checkpoints.base import as_stored, left_out, own_weights
 from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
 from mpgen.checkpoints.shards import is_sharded, open_shards
 from mpgen.checkpoints.sources import FULL, Source, load_plain, open_source, read_json
@@ -17,6 +17,7 @@ from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
 
+Kind = TypeVar("Kind")
 UPDATES = "updates"  # in the card of an exported model
 
 
@@ -64,8 +65,40 @@ def model_card(
     }
 
 
-def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> LoadedModel:
-    """The model of a training checkpoint, with the averaged weights unless `ema` is false, or of an exported folder.
+@dataclass(frozen=True)
+class Trained:
+    """What a run has learned, its weights not read yet.
+
+    Args:
+        path: a checkpoint of `mpgen fit` or a folder of `mpgen export`.
+        card: what it says of itself, in plain types.
+        updates: optimizer steps behind it.
+        weights: those that it holds itself; a frozen backbone that a checkpoint leaves out is not among them.
+    """
+
+    path: Path
+    card: dict[str, Any]
+    updates: int
+    weights: Source
+
+    def rebuild(self, kind: type[Kind], key: str) -> Kind:
+        """What the card describes under `key`.
+
+        Raises:
+            UserError: when this version of mpgen cannot make it.
+        """
+        described = self.card[key]
+        named = {name: described[name] for name in ("class_path", "init_args") if name in described}
+        try:
+            return rebuild(kind, named or described)
+        except ArgumentError as error:
+            raise UserError(
+                f"{self.path} was written by mpgen {self.card['version']} and does not fit this one: {one_line(error)}"
+            ) from error
+
+
+def open_trained(path: Path, ema: bool = True) -> Trained:
+    """A training checkpoint, with the averaged weights unless `ema` is false, or an exported folder.
 
     Raises:
         UserError: when it is missing, damaged or not one of ours.
@@ -73,22 +106,28 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
     path = Path(path)
     if path.is_dir() and not is_sharded(path):
         card = _card_of_folder(path)
-        source, updates = open_source(path / FULL), card[UPDATES]
-    else:
-        checkpoint = read_checkpoint(path)
-        if "mpgen" not in checkpoint:
-            raise UserError(f"{path} is not a checkpoint of mpgen fit: it does not say what model it holds")
-        card, updates = checkpoint["mpgen"], checkpoint["global_step"]
-        source = _source_of_run(path, checkpoint, ema)
-    try:
-        denoiser = Denoiser(rebuild(DenoiserConfig, card["denoiser"]))
-        named = {key: card["encoders"][key] for key in ("class_path", "init_args") if key in card["encoders"]}
-        encoders = rebuild(Encoders, named)
-    except ArgumentError as error:
-        raise UserError(
-            f"{path} was written by mpgen {card['version']} and does not fit this one: {one_line(error)}"
-        ) from error
-    fill(denoiser, source, path)
+        return Trained(path, card, card[UPDATES], open_source(path / FULL))
+    checkpoint = read_checkpoint(path)
+    if "mpgen" not in checkpoint:
+        raise UserError(f"{path} is not a checkpoint of mpgen fit: it does not say what model it holds")
+    averaged = checkpoint.get("callbacks", {}).get("EMA", {}).get("shadow", {})
+    if ema and not averaged:
+        raise UserError(f"{path} holds no averaged weights: add --ema false to use the raw ones")
+    over = {name: as_stored(tensor) for name, tensor in averaged.items()} if ema else {}
+    return Trained(path, checkpoint["mpgen"], checkpoint["global_step"], {**own_weights(checkpoint), **over})
+
+
+def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> LoadedModel:
+    """The model of `open_trained`, whole.
+
+    Raises:
+        UserError: when it is missing, damaged or not one of ours.
+    """
+    trained = open_trained(path, ema)
+    card = trained.card
+    denoiser = Denoiser(trained.rebuild(DenoiserConfig, "denoiser"))
+    encoders = trained.rebuild(Encoders, "encoders")
+    fill(denoiser, {**left_out(trained.path, card), **trained.weights}, trained.path)
     if encoders.fingerprint != card["encoders"]["fingerprint"]:
         raise UserError(f"{path} was trained with other encoder weights than {card['encoders']['class_path']} has now")
     return LoadedModel(
@@ -98,8 +137,8 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
         card["height_px"],
         card["width_px"],
         card["fps"],
-        path,
-        updates,
+        trained.path,
+        trained.updates,
         card,
     )
 
@@ -118,14 +157,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of mpgen fit: it holds no state_dict")
     return checkpoint
-
-
-def _source_of_run(path: Path, checkpoint: dict[str, Any], ema: bool) -> Source:
-    shadow = checkpoint.get("callbacks", {}).get("EMA", {}).get("shadow", {})
-    if ema and not shadow:
-        raise UserError(f"{path} holds no averaged weights: add --ema false to use the raw ones")
-    averaged = {name: as_stored(tensor) for name, tensor in shadow.items()} if ema else {}
-    return {**weights_of_run(path, checkpoint), **averaged}
 
 
 def _card_of_folder(folder: Path) -> dict[str, Any]:

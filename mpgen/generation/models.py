@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from jsonargparse import ArgumentError
-from torch import Tensor
 
-from mpgen.checkpoints import LoadedModel, load_released, model_card, read_checkpoint, rebuild
+from mpgen.checkpoints import LoadedModel, Trained, load_released, model_card, open_trained
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.errors import UserError
@@ -17,7 +14,6 @@ from mpgen.generation.sizes import bucket_for
 
 RELEASED_FPS = 30.0  # of the videos that FramePack was trained with
 RELEASED_GUIDANCE = 10.0
-PREFIX = "denoiser."
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -49,7 +45,8 @@ def load_pipeline(
     Args:
         folder: released weights of the backbone, or a whole pipeline's folder.
         encoders: the pipeline's folder with the encoders; `folder` if None.
-        memory: a checkpoint of `mpgen fit` whose weights, the memory's among them, are laid over the released ones.
+        memory: a checkpoint of `mpgen fit` or a folder of `mpgen export`, whose weights, the memory's among them, are
+            laid over the released ones.
         lora: LoRA files to merge into the released weights first.
         device: where to compute.
         ema: take the checkpoint's averaged weights.
@@ -66,11 +63,12 @@ def load_pipeline(
         vae_dtype="float16" if on_gpu else "float32",
         offload=offload,
     )
-    trained = None if memory is None else _Trained(memory, ema)
+    trained = None if memory is None else open_trained(memory, ema)
+    config = None if trained is None else trained.rebuild(DenoiserConfig, "denoiser")
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    denoiser = load_released(folder, None if trained is None else trained.config, lora, dtype)
+    denoiser = load_released(folder, config, lora, dtype)
     if trained is not None:
-        trained.lay_over(denoiser)
+        _lay_over(trained, denoiser)
     denoiser = denoiser.eval().requires_grad_(False)
     if offload:
         stream_blocks(denoiser, device)
@@ -83,7 +81,6 @@ def load_pipeline(
     else:
         height, width = trained.card["height_px"], trained.card["width_px"]
         scale, fps, updates = trained.card["guidance_scale"], trained.card["fps"], trained.updates
-        config = trained.config
     card = model_card(config, parts, scale, height, width, fps) | {
         "released": str(folder),
         "memory": None if memory is None else str(memory),
@@ -92,42 +89,19 @@ def load_pipeline(
     return LoadedModel(denoiser, parts, scale, height, width, fps, Path(folder), updates, card)
 
 
-class _Trained:
-    """A checkpoint of `mpgen fit`: what it says of its model, and weights to lay over released ones."""
+@torch.no_grad()
+def _lay_over(trained: Trained, denoiser: Denoiser) -> None:
+    """Copies every weight of the memory's file into the released network.
 
-    def __init__(self, path: Path, ema: bool) -> None:
-        checkpoint = read_checkpoint(path)
-        card = checkpoint.get("mpgen")
-        if card is None:
-            raise UserError(f"--memory {path} is not a checkpoint of mpgen fit: it does not say what model it holds")
-        try:
-            self.config: DenoiserConfig = rebuild(DenoiserConfig, card["denoiser"])
-        except ArgumentError as error:
-            said = " ".join(str(error).split())[:200]
+    Raises:
+        UserError: it is of another backbone.
+    """
+    wanted = denoiser.state_dict()
+    for name, stored in trained.weights.items():
+        if name not in wanted or wanted[name].shape != stored.shape:
+            there = list(wanted[name].shape) if name in wanted else "absent"
             raise UserError(
-                f"--memory {path} was written by mpgen {card['version']}, which is another: {said}"
-            ) from error
-        self.path, self.card, self.updates = path, card, checkpoint["global_step"]
-        shadow: dict[str, Tensor] = checkpoint.get("callbacks", {}).get("EMA", {}).get("shadow", {})
-        if ema and not shadow:
-            raise UserError(f"--memory {path} holds no averaged weights: add --ema false to use the raw ones")
-        state: dict[str, Any] = checkpoint["state_dict"]
-        plain = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
-        self.weights = plain | (shadow if ema else {})
-
-    @torch.no_grad()
-    def lay_over(self, denoiser: Denoiser) -> None:
-        """Copies every weight of the checkpoint into the denoiser.
-
-        Raises:
-            UserError: the checkpoint is of another backbone.
-        """
-        wanted = denoiser.state_dict()
-        for name, tensor in self.weights.items():
-            if name not in wanted or wanted[name].shape != tensor.shape:
-                there = list(wanted[name].shape) if name in wanted else "absent"
-                raise UserError(
-                    f"--memory {self.path} does not fit --model: {name} is {list(tensor.shape)} there, {there} here"
-                )
-        for name, tensor in self.weights.items():
-            wanted[name].copy_(tensor)
+                f"--memory {trained.path} does not fit --model: {name} is {list(stored.shape)} there, {there} here"
+            )
+    for name, stored in trained.weights.items():
+        wanted[name].copy_(stored.read())

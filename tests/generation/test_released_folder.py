@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from mpgen import cli
 from mpgen.checkpoints import load_released, model_card
+from mpgen.checkpoints.command import export
 from mpgen.data.video import VideoWriter, read_video
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.hunyuan import HunyuanEncoders
@@ -148,6 +149,14 @@ def test_a_memory_is_laid_over_released_weights(run, memory):
     assert (card["fps"], card["sampling"]["guidance_scale"], card["checkpoint"]["updates"]) == (24.0, 4.0, 7)
     assert video.shape == plain.shape
     assert np.abs(video - plain).max() > 0
+
+
+def test_an_exported_memory_is_the_same(run, memory, tmp_path):
+    export(memory, tmp_path / "exported", ema=False)
+    video = run("from_ckpt", memory=memory, ema=False)[0]
+    exported, card = run("from_folder", memory=tmp_path / "exported")
+    assert np.array_equal(video, exported)
+    assert card["checkpoint"]["updates"] == 7
 
 
 def test_a_memory_of_another_backbone_is_refused(run, memory, tmp_path):
