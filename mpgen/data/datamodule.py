@@ -39,6 +39,7 @@ class VideoDataModule(LightningDataModule):
         seed: another seed gives another order.
         world: render this world beside the manifest first, if it is not there.
         dtype: how latents and features are stored; bfloat16 halves the cache.
+        shared_disk: all machines see the same folders, so one of them prepares; if false, each prepares its own.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class VideoDataModule(LightningDataModule):
         seed: int = 0,
         world: WorldSettings | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
+        shared_disk: bool = True,
     ) -> None:
         super().__init__()
+        self.prepare_data_per_node = not shared_disk
         if batch_size < 1 or num_workers < 0:
             raise UserError(
                 f"data.batch_size {batch_size}, num_workers {num_workers}: wanted at least 1 video and 0 workers"

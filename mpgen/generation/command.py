@@ -65,7 +65,7 @@ def generate(
         output: the mp4 to write, with a JSON of the same name beside it; a folder with --world.
         ckpt_path: a checkpoint that `mpgen fit` wrote; it knows its own encoders.
         model: in its place, a folder with released FramePack or HunyuanVideo weights.
-        memory: with --model, what to lay over the released weights: a checkpoint of `mpgen fit`, a folder of `mpgen export`.
+        memory: with --model, a checkpoint of `mpgen fit` or a folder of `mpgen export`, laid over those weights.
         encoders: with --model, the released pipeline's folder with autoencoder, text and image encoders, if elsewhere.
         lora: with --model, a LoRA file to merge, or several as [one.safetensors,two.safetensors].
         image: the first frame; it is scaled to cover the video's size and cropped.

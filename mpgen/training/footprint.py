@@ -4,7 +4,9 @@ It counts alike on real tensors and on tensors without data (`FakeTensorMode`), 
 network is counted by the same program that tests measure small networks with.
 """
 
+import gc
 import weakref
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -12,17 +14,31 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+ROUGHLY = 0.005  # a peak that is higher by so much is looked at closely
+
 
 class LiveMemory(TorchDispatchMode):
     """Bytes of the tensors that operations made and something still holds, and the most that there were.
 
-    Weights and inputs that were there before are not among them, nor what a kernel needs only inside itself.
+    Weights and inputs that were there before are not among them, nor what a kernel needs only inside itself. What only
+    a cycle of references holds, such as a block's graph after it was computed again, does not count: Python frees it at
+    some later time, which differs from run to run.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._alive: set[int] = set()
+
+    def __enter__(self) -> "LiveMemory":
+        gc.collect()
+        gc.freeze()  # so that collecting looks at new objects only
+        super().__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        super().__exit__(kind, error, trace)
+        gc.unfreeze()
 
     def restart(self) -> None:
         """Forgets the peak so far."""
@@ -42,8 +58,10 @@ class LiveMemory(TorchDispatchMode):
             return
         self._alive.add(key)
         self.now += size
-        self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._remove, key, size).atexit = False
+        if self.now > (1 + ROUGHLY) * self.peak:
+            gc.collect()
+        self.peak = max(self.peak, self.now)
 
     def _remove(self, key: int, size: int) -> None:
         self._alive.discard(key)

@@ -130,7 +130,7 @@ def _rehearse(
     lower = nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast)
     with _without_data(shape.text_tokens):
         denoiser, head_only = _network(module, precision, recompute, depth)
-        num_sections = 3 if head_only else max(3, 2 + module.memory_windows)
+        num_sections = 3 if head_only else 3 + module.memory_windows
         start, latents, guidance = _batch(denoiser, shape, num_sections, precision.inputs)
         flops: list[int] = []
         with lower, LiveMemory() as memory, FlopCounterMode(display=False) as counter:

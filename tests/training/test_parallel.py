@@ -117,6 +117,7 @@ def go_on(runs: Path, world: Path, checkpoint: Path, folder: Path) -> list[float
     return train(job | {"resume": str(checkpoint), "updates": UPDATES + 1}, str(world), 1)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_run_goes_on_with_another_number_of_processes(runs, small_world, tmp_path):
     name = next(iter(JOBS))
     wanted = go_on(runs, small_world, runs / "alone" / name / "last.ckpt", tmp_path / "alone")

@@ -22,6 +22,7 @@ from mpgen.training.rehearsal import Precision, Shape, count_context, rehearse
 HEAD = ["norm_out.*", "proj_out.*"]
 TEXT, IMAGE, SECTIONS = 6, 4, 5
 SHAPE = Shape(videos=2, rows=6, columns=10, text_tokens=TEXT, image_tokens=IMAGE)
+LOW = Precision(layers=torch.bfloat16, autocast=torch.bfloat16)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_a_rehearsal_needs_what_the_update_needs(describe, run_for_real, train, 
     module = describe(train)
     found = rehearse(module, SHAPE, recompute=recompute)
     flops, activations = run_for_real(module, recompute)
-    assert found.activation_bytes == pytest.approx(activations, rel=0.02 if recompute == "none" else 0.06)
+    assert found.activation_bytes == pytest.approx(activations, rel=0.05)
     assert found.section_flops == tuple(flops[: len(found.section_flops)])
     assert found.flops(SECTIONS) == pytest.approx(sum(flops), rel=0.02)
 
@@ -126,7 +127,7 @@ def test_adamw_keeps_two_numbers_for_every_weight_that_trains(describe):
 
 @pytest.mark.slow
 def test_half_as_wide_numbers_need_about_half_the_memory(describe):
-    whole, half = (rehearse(describe(["*"]), SHAPE, p) for p in (Precision(), Precision(layers=torch.bfloat16)))
+    whole, half = (rehearse(describe(["*"]), SHAPE, p) for p in (Precision(), LOW))
     assert 0.45 < half.activation_bytes / whole.activation_bytes < 0.75  # rotations and losses stay in fp32
     assert half.section_flops == whole.section_flops
     assert half.state_bytes == whole.state_bytes

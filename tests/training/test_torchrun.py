@@ -23,7 +23,8 @@ def write(folder: Path) -> Path:
 
 
 def losses(run: Path) -> list[float]:
-    rows = [row for file in sorted(run.glob("csv/*/metrics.csv")) for row in csv.DictReader(file.open())]
+    tables = [file.read_text(encoding="utf-8").splitlines() for file in sorted(run.glob("csv/*/metrics.csv"))]
+    rows = [row for table in tables for row in csv.DictReader(table)]
     return [float(row["loss"]) for row in rows if row["loss"]]
 
 
