@@ -117,7 +117,7 @@ def test_the_readmes_commands_name_files_that_are_there():
     first, second = lines[:2]
     assert all(line.startswith("python3.11 -m venv .venv && .venv/bin/pip install -e ") for line in (first, second))
     assert first.endswith("&& .venv/bin/mpgen fit --config configs/quickstart.yaml")
-    assert second.endswith("&& .venv/bin/pytest")
+    assert second.endswith("&& .venv/bin/pytest -n auto")
     for line in lines:
         for word in line.split():
             if word.startswith(("configs/", "tools/")):

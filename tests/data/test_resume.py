@@ -100,6 +100,7 @@ def test_a_killed_run_consumes_what_an_uninterrupted_one_does(folder, devices, b
     assert run(folder, devices, batch_size, num_workers, -1) == whole[done:]
 
 
+@pytest.mark.slow
 def test_on_another_number_of_ranks_a_run_goes_on_after_as_many_videos(folder):
     assert run(folder, 2, 1, 0, 5) == planned(folder, 2)[:5]
     # the checkpoint was made at the fourth update, after eight videos

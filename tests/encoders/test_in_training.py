@@ -48,6 +48,7 @@ def test_a_run_without_the_released_encoders_says_so_before_it_starts(monkeypatc
     with pytest.raises(UserError) as caught:
         cli.make_cli()
     said = str(caught.value)
-    assert said.startswith("weights/HunyuanVideo/vae/config.json is missing: wanted the folder vae of the released")
+    assert "data/mira_sekai/manifest.csv does not exist" in said  # all that is missing, at once
+    assert "weights/HunyuanVideo/vae/config.json is missing: wanted the folder vae of the released" in said
     assert "hunyuanvideo-community/HunyuanVideo" in said
     assert "\n" not in said

@@ -103,6 +103,7 @@ def test_student_forcing_is_counted_with_its_sampler(describe):
     assert 5.5 < student.section_flops[-1] / direct.section_flops[-1] < 6.1
 
 
+@pytest.mark.slow
 def test_as_blocks_are_alike_their_number_is_only_multiplied(describe, small_config, monkeypatch):
     module = describe(["*"], dit=replace(small_config.dit, num_layers=3, num_single_layers=4))
     module.memory_windows = 0

@@ -193,6 +193,7 @@ def test_on_an_open_address_a_token_is_made_and_needed(make_server):
     )  # links that were sent out stay good
 
 
+@pytest.mark.slow
 def test_200_raters_at_once_lose_no_vote(make_server):
     server = make_server(*ONE, "--pairs_per_rater", "3")
     acknowledged: list[str] = []
