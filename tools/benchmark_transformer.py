@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.dit.model import DiTConfig
+from mpgen.sections import Forward
 
 TEXT, VALID, IMAGE = 256, 60, 729
 PAST = 3  # sections that are there, so that no history is missing
@@ -43,14 +44,14 @@ class Timing:
         return statistics.median(t / o for t, o in zip(self.theirs, self.ours, strict=True))
 
 
-def build(config: DiTConfig, device: torch.device, dtype: torch.dtype) -> tuple[torch.nn.Module, Denoiser]:
+def build(config: DiTConfig, frames: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.nn.Module, Denoiser]:
     """diffusers' class and ours, with equal random weights."""
     torch.manual_seed(0)
     names = ("num_attention_heads", "attention_head_dim", "num_layers", "num_single_layers", "rope_axes_dim")
     sizes = {name: getattr(config, name) for name in names}
     with torch.device(device):
         released = Released(**sizes, has_image_proj=True, has_clean_x_embedder=True).to(dtype).eval()
-        denoiser = Denoiser(DenoiserConfig(config, semantic=None)).to(dtype).eval()
+        denoiser = Denoiser(DenoiserConfig(config, semantic=None, layout=Forward(section=frames))).to(dtype).eval()
     denoiser.load_state_dict(released.state_dict())
     return released.requires_grad_(False), denoiser.requires_grad_(False)
 
@@ -131,7 +132,7 @@ def main() -> None:
         num_single_layers=options.single or (4 if on_gpu else 8),
         rope_axes_dim=(16, 56, 56) if head_dim == 128 else (16, 24, 24),
     )
-    released, denoiser = build(config, device, dtype)
+    released, denoiser = build(config, options.frames, device, dtype)
     rows, columns = (int(part) for part in options.grid.split("x"))
     print(f"{options.device} {dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}, {config}")
     for batch in options.batch:
