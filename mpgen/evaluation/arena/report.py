@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from mpgen.evaluation.ranking import (
 
 # Table 1 of the paper, ELO-K32: its own study, not comparable point by point with another
 PAPER_ELO = {"Magi-1": 1434, "FramePack-F0": 1459, "FramePack-F1": 1537, "MemoryPack + Direct Forcing": 1568}
-LENGTHS = ((20.0, "up to 20 s"), (45.0, "20 to 45 s"), (math.inf, "over 45 s"))  # the paper's are 10, 30 and 60 s
+BOUNDS = (0.0, 20.0, 45.0, math.inf)  # seconds; the paper's videos are 10, 30 and 60 s
+LENGTHS = {"up to 20 s": "<", "20 to 45 s": "d", "over 45 s": ">"}  # what is between two bounds, and its marker
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def write_report(votes: Votes, output: Path, prior: float, orders: int, resample
     ratings = rate(votes.comparisons, methods, **options)
     by_length = {
         label: rate(some, methods, **options)
-        for (bound, label), lower in zip(LENGTHS, (0.0, *(bound for bound, _ in LENGTHS)), strict=False)
+        for (lower, bound), label in zip(pairwise(BOUNDS), LENGTHS, strict=True)
         if (some := [v for v, s in zip(votes.comparisons, votes.seconds, strict=True) if lower < s <= bound])
     }
     order = [rating.method for rating in ratings]
@@ -259,10 +261,18 @@ def _plot(ratings: Sequence[Rating], by_length: dict[str, list[Rating]], wins: n
             label="ELO-K32 over vote orders, ±1 SD" if row == 0 else None,
         )
     if len(by_length) > 1:
-        for (label, some), marker in zip(by_length.items(), "<d>", strict=False):
+        for label, some in by_length.items():
             of = {rating.method: rating.bradley_terry for rating in some}
             points = [of[rating.method] for rating in ratings]
-            left.plot(points, rows + 0.22, marker, ms=4, color="tab:orange", alpha=0.7, label=f"Bradley-Terry, {label}")
+            left.plot(
+                points,
+                rows + 0.22,
+                LENGTHS[label],
+                ms=4,
+                color="tab:orange",
+                alpha=0.7,
+                label=f"Bradley-Terry, {label}",
+            )
     left.set_yticks(rows, [rating.method for rating in ratings])
     left.set_ylim(-0.6, len(ratings) - 0.4)
     left.set_xlabel("rating")
