@@ -4,13 +4,15 @@ It is the DiT plus one new name, `semantic_pack`, so released weights load under
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 
 from mpgen.dit.model import Context, DiT, DiTConfig, placeless
 from mpgen.memorypack.framepack import History, pack_history
 from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
-from mpgen.sections import Forward, FrameIndex, Layout, LocalIndex
+from mpgen.schedule import Schedule, Sequential
+from mpgen.sections import ORDERS, Forward, FrameIndex, Layout, LocalIndex
 from mpgen.tensors import Guidance, Latents, Sigma, Still
 
 
@@ -22,13 +24,17 @@ class DenoiserConfig:
         dit: sizes of the backbone.
         semantic: the long-term memory; null leaves FramePack alone (Table 2, "F1 w/ CT").
         layout: how many latent frames a section has and how its history is packed.
+        order: f1 makes sections in the order of time, f0 the last one first (FramePack-F0, "inverted anti-drifting").
         frame_index: which indices in time a section and its context carry (§4.1.3).
+        schedule: which sections are noisy at the same time: one after another, or MAGI-1's window.
     """
 
     dit: DiTConfig = field(default_factory=DiTConfig)
     semantic: SemanticPackConfig | None = field(default_factory=SemanticPackConfig)
     layout: Forward = field(default_factory=Forward)
+    order: Literal["f1", "f0"] = "f1"
     frame_index: FrameIndex = field(default_factory=LocalIndex)
+    schedule: Schedule = field(default_factory=Sequential)
 
 
 class Denoiser(DiT):
@@ -36,8 +42,9 @@ class Denoiser(DiT):
 
     def __init__(self, config: DenoiserConfig):
         super().__init__(config.dit)
-        self.layout = config.layout
+        self.layout = ORDERS[config.order].like(config.layout)
         self.frame_index = config.frame_index
+        self.schedule = config.schedule
         self.clean_x_embedder.initialise_from(self.x_embedder)
         self.semantic_pack = make_memory(config)
         self.neutralise_memory()
@@ -72,9 +79,23 @@ class Denoiser(DiT):
         section = section.detach()
         return history.append(section), None if memory is None else memory.update(self.semantic_pack, section)
 
-    def pack(self, history: History, memory: Memory | None) -> Context:
-        """All that a section sees of the sections before it: `[memory | 4x | 2x | start, 1x]`."""
-        context = pack_history(self, history, self.frame_index)
+    def pack(self, history: History, memory: Memory | None, num_sections: int = 1) -> Context:
+        """All that a section sees of the sections before it: `[memory | 4x | 2x | start, 1x]`.
+
+        Args:
+            history: the short-term context.
+            memory: the long-term memory, if there is one.
+            num_sections: sections that are denoised side by side.
+        """
+        context = self._with_memory(pack_history(self, history, self.frame_index, num_sections), memory)
+        if not self.schedule.is_causal:
+            return context
+        _, rows, columns = self.grid(history.start)
+        sections = torch.arange(1, 1 + num_sections).repeat_interleave(self.layout.section * rows * columns)
+        blocks = torch.cat([torch.zeros(context.tokens.shape[1], dtype=torch.long), sections])
+        return replace(context, sigma=self.schedule.context_sigma, blocks=blocks.to(context.tokens.device))
+
+    def _with_memory(self, context: Context, memory: Memory | None) -> Context:
         if memory is None:
             return context
         psi = memory.read(self.semantic_pack)
@@ -93,10 +114,9 @@ class Denoiser(DiT):
         context: Context,
         guidance: Guidance,
         guidance_scale: float = 1.0,
-        context_sigma: float | None = None,
     ) -> Latents:
         """The velocity (noise minus clean) of a section at `sigma`; see `DiT.trunk` for the arguments."""
-        tokens, conditioning = self.trunk(noisy, sigma, context, guidance, guidance_scale, context_sigma)
+        tokens, conditioning = self.trunk(noisy, sigma, context, guidance, guidance_scale)
         return self.head(tokens, conditioning, self.grid(noisy))
 
 

@@ -1,6 +1,6 @@
 """Samplers: plain functions of (velocity_fn, x, sigmas). The network knows nothing of them, they know nothing of it.
 
-`velocity_fn(x, sigma)` returns the velocity at `x` for one noise level; `sigmas` goes down from 1 to 0. Both samplers
+`velocity_fn(x, sigma)` returns the velocity at `x` for one noise level; `sigmas` goes down from 1 to 0. All samplers
 evaluate it once a step, `len(sigmas) - 1` times in all.
 """
 
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mpgen.tensors import Latents
 
-VelocityFn = Callable[[Latents, float], Latents]
+Level = float | Float[Tensor, " t"]  # of all latent frames, or of each
+VelocityFn = Callable[[Latents, Level], Latents]
 Sampler = Callable[[VelocityFn, Latents, Float[Tensor, " s"]], Latents]
 
 
@@ -24,6 +25,13 @@ def euler(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, " s"]) -> L
     levels = sigmas.double().tolist()
     for sigma, following in pairwise(levels):
         x = x + (following - sigma) * velocity_fn(x, sigma)
+    return x
+
+
+def euler_by_frame(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, "s t"]) -> Latents:
+    """`euler` where every latent frame has noise levels of its own, and need not begin at 1 nor end at 0."""
+    for sigma, following in pairwise(sigmas.to(x.device)):
+        x = x + (following - sigma)[None, None, :, None, None] * velocity_fn(x, sigma)
     return x
 
 

@@ -20,7 +20,7 @@ from mpgen.dit.layers import (
 from mpgen.dit.recompute import Block
 from mpgen.tensors import Rotation, Tokens
 
-KeyMask = Bool[Tensor, "b 1 1 keys"] | None
+Mask = Bool[Tensor, "#b 1 #queries keys"] | None
 
 
 class RefinerBlock(nn.Module):
@@ -121,7 +121,7 @@ class DoubleStreamBlock(Block):
         video_conditioning: Conditioning,
         conditioning: Float[Tensor, "b d"],
         rotation: Rotation,
-        mask: KeyMask,
+        mask: Mask,
     ) -> tuple[Tokens, Float[Tensor, "b m d"]]:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.norm1(video_conditioning)
         c_shift_a, c_scale_a, c_gate_a, c_shift_m, c_scale_m, c_gate_m = self.norm1_context(conditioning)
@@ -150,7 +150,7 @@ class SingleStreamBlock(Block):
         self.proj_mlp = nn.Linear(width, hidden)
         self.proj_out = nn.Linear(width + hidden, width)
 
-    def compute(self, x: Tokens, conditioning: Conditioning, rotation: Rotation, mask: KeyMask) -> Tokens:
+    def compute(self, x: Tokens, conditioning: Conditioning, rotation: Rotation, mask: Mask) -> Tokens:
         shift, scale, gate = self.norm(conditioning)
         inner = modulate(x, shift, scale)
         mixed = attend(*self.attn.qkv(inner, rotation), mask)

@@ -105,7 +105,7 @@ def attend(
     query: Float[Tensor, "b h n d"],
     key: Float[Tensor, "b h m d"],
     value: Float[Tensor, "b h m d"],
-    mask: Bool[Tensor, "b 1 #n m"] | None,
+    mask: Bool[Tensor, "#b 1 #n m"] | None,
 ) -> Float[Tensor, "b n e"]:
     """Scaled dot-product attention; a token may look where `mask` is true, everywhere without one."""
     same_for_all = mask is None or mask.shape[2] == 1

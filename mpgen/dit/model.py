@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mpgen.dit.blocks import DoubleStreamBlock, KeyMask, SingleStreamBlock, TokenRefiner
+from mpgen.dit.blocks import DoubleStreamBlock, Mask, SingleStreamBlock, TokenRefiner
 from mpgen.dit.layers import Mlp, Modulation, modulate, sinusoid
 from mpgen.dit.patches import HistoryEmbed, PatchEmbed, unpatchify
 from mpgen.dit.recompute import Block
@@ -87,12 +87,17 @@ class Context:
         rotation: where each stands.
         mask: true where there is a token.
         section_indices: latent frame index of every frame of the section itself.
+        sigma: noise level that these tokens are modulated with; the section's own if None, as released.
+        blocks: a number for each of these tokens and then for each of the section's: none sees a token of a higher
+            number, and the condition (text, image) sees itself alone. All see all if None.
     """
 
     tokens: Tokens
     rotation: Rotation
     mask: Bool[Tensor, "b n"]
     section_indices: FrameIndices
+    sigma: float | None = None
+    blocks: Int[Tensor, " video"] | None = None
 
 
 class _TimeGuidanceText(nn.Module):
@@ -183,7 +188,6 @@ class DiT(nn.Module):
         context: Context,
         guidance: Guidance,
         guidance_scale: float,
-        context_sigma: float | None = None,
     ) -> tuple[Tokens, Float[Tensor, "b k d"]]:
         """Everything before the last norm: the section's own tokens, and their conditioning.
 
@@ -193,7 +197,6 @@ class DiT(nn.Module):
             context: from `Denoiser.pack`.
             guidance: text and image features.
             guidance_scale: the distilled guidance that the backbone takes as an input.
-            context_sigma: noise level that history is modulated with; the section's own if None, as released.
         """
         frames, rows, columns = self.grid(noisy)
         video = torch.cat([context.tokens, self.x_embedder(noisy)], 1)
@@ -203,13 +206,13 @@ class DiT(nn.Module):
         per_video = sigma if sigma.ndim == 1 else sigma.mean(1)
         scale = torch.full_like(per_video, guidance_scale * TIMESTEPS)
         conditioning = self.time_text_embed(per_video[:, None] * TIMESTEPS, scale, guidance.pooled)
-        if sigma.ndim == 1 and context_sigma is None:
+        if sigma.ndim == 1 and context.sigma is None:
             of_section = of_video = conditioning
         else:
             per_frame = sigma[:, None].expand(-1, frames) if sigma.ndim == 1 else sigma
             of_frames = self.time_text_embed(per_frame * TIMESTEPS, scale, guidance.pooled)
             of_section = of_frames.repeat_interleave(rows * columns, 1)
-            level = per_video if context_sigma is None else torch.full_like(per_video, context_sigma)
+            level = per_video if context.sigma is None else torch.full_like(per_video, context.sigma)
             of_context = self.time_text_embed(level[:, None] * TIMESTEPS, scale, guidance.pooled)
             of_video = torch.cat([of_context.expand(-1, context.tokens.shape[1], -1), of_section], 1)
 
@@ -219,6 +222,7 @@ class DiT(nn.Module):
         refined = self.context_embedder(text, per_video * TIMESTEPS, text_mask)
         condition = torch.cat([self.image_projection(guidance.image), refined], 1)
         mask = self._key_mask(context.mask, len(own_rotation[0]) + guidance.image.shape[1], text_mask)
+        mask = self._causal(mask, context.blocks, condition.shape[1])
 
         for block in self.transformer_blocks:
             video, condition = block(video, condition, of_video, conditioning[:, 0], rotation, mask)
@@ -242,12 +246,21 @@ class DiT(nn.Module):
         return unpatchify(patches, *grid, self.config.patch)
 
     @staticmethod
-    def _key_mask(context: Bool[Tensor, "b n"], always: int, text: Bool[Tensor, "b l"]) -> KeyMask:
+    def _key_mask(context: Bool[Tensor, "b n"], always: int, text: Bool[Tensor, "b l"]) -> Mask:
         """Which tokens may be looked at: `[context | section and image | text]`; None when all may."""
         if bool(context.all()) and bool(text.all()):
             return None
         present = torch.ones(len(context), always, dtype=torch.bool, device=context.device)
         return torch.cat([context, present, text], 1)[:, None, None]
+
+    @staticmethod
+    def _causal(mask: Mask, blocks: Int[Tensor, " video"] | None, condition: int) -> Mask:
+        """The mask, narrowed to what tokens of a block may look at; so many condition tokens come last."""
+        if blocks is None:
+            return mask
+        blocks = torch.cat([blocks, blocks.new_full((condition,), -1)])
+        pairs = (blocks[:, None] >= blocks)[None, None]
+        return pairs if mask is None else pairs & mask
 
 
 def placeless(tokens: Tokens, head_dim: int) -> Rotation:

@@ -16,7 +16,7 @@ from mpgen.generation.prompts import read_prompts
 from mpgen.generation.rollout import Sampling
 from mpgen.generation.sizes import BUCKET_RESOLUTION, cover, read_picture
 from mpgen.sampling import SAMPLERS
-from mpgen.sections import ORDERS, sections_for
+from mpgen.sections import ORDERS, Layout, sections_for
 
 
 def generate(
@@ -40,7 +40,7 @@ def generate(
     resolution: int | None = None,
     height_px: int | None = None,
     width_px: int | None = None,
-    order: Literal["f1", "f0"] = "f1",
+    order: Literal["f1", "f0"] | None = None,
     sampler: Literal["euler", "unipc"] = "euler",
     steps: int = 10,
     shift: float | Literal["auto"] | None = None,
@@ -85,7 +85,8 @@ def generate(
             shape is 480x832, and is taken for released weights if no size is given.
         height_px: of the video, with --width_px; those of training if no size is given.
         width_px: likewise.
-        order: f1 makes sections in the order of time; f0 the last one first (for the weights FramePackI2V_HY).
+        order: f1 makes sections in the order of time; f0 the last one first (for the weights FramePackI2V_HY). That of
+            training if not given.
         sampler: euler, or unipc (third order).
         steps: forwards a section.
         shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
@@ -112,20 +113,21 @@ def generate(
     with_model = [name for name, given in (("--memory", memory), ("--encoders", encoders), ("--lora", lora)) if given]
     if model is None and with_model:
         raise UserError(f"{' and '.join(with_model)} without --model: a checkpoint has its own weights")
-    if end_image is not None and not ORDERS[order].takes_end_image:
-        raise UserError(f"--end_image with --order {order}: wanted --order f0, which begins at the end of the video")
-    if continue_from is not None and ORDERS[order].direction < 0:
-        raise UserError(f"--continue_from with --order {order}: wanted --order f1, which goes on from what was before")
-    if world is not None and (end_image is not None or prompts is not None or order != "f1" or resolution or height_px):
-        raise UserError("--world makes its videos as they are: wanted no --end_image, --prompts, --order or size")
+    if world is not None and (end_image is not None or prompts is not None or resolution or height_px):
+        raise UserError("--world makes its videos as they are: wanted no --end_image, --prompts or size")
+
+    if order is not None:
+        _check_order(ORDERS[order], end_image, continue_from, context)
 
     loras = [lora] if isinstance(lora, Path) else lora
     loaded = _load(ckpt_path, model, memory, encoders, loras, device, ema, offload)
     loaded = loaded if fps is None else replace(loaded, fps=fps)
     num_sections = sections_for(seconds, loaded.fps, loaded.denoiser.layout.section)
+    made_in = type(loaded.denoiser.layout) if order is None else ORDERS[order]
+    _check_order(made_in, end_image, continue_from, context)
 
     if world is not None:
-        jobs = from_world(loaded, world, output, context, num_videos, num_sections)
+        jobs = from_world(loaded, world, output, context, num_videos, num_sections, made_in)
     else:
         if output.suffix != ".mp4":
             raise UserError(f"--output {output}: wanted a name that ends in .mp4")
@@ -149,11 +151,20 @@ def generate(
             text = prompt or caption
         end = None if end_image is None else cover(read_picture(end_image, "--end_image"), *start.shape[:2])
         text = text if script is None else script.texts[0]
-        jobs = [Job(text, start, known, num_sections, output, end, ORDERS[order], script)]
+        jobs = [Job(text, start, known, num_sections, output, end, made_in, script)]
     scale = loaded.guidance_scale if guidance_scale is None else guidance_scale
     amount = shift if shift is not None else 1.0 if model is None else "auto"
     amount = _shift_for(loaded, jobs[0]) if amount == "auto" else float(amount)
     _make(loaded, jobs, Sampling(SAMPLERS[sampler], steps, amount, scale, seed), output, world, overwrite)
+
+
+def _check_order(order: type[Layout], end_image: Path | None, continue_from: Path | None, context: str) -> None:
+    """What is asked for can be made in this order."""
+    if end_image is not None and not order.takes_end_image:
+        raise UserError("--end_image with --order f1: wanted --order f0, which begins at the end of the video")
+    if order.direction < 0 and (continue_from is not None or context == "witness"):
+        given = "--context witness" if continue_from is None else "--continue_from"
+        raise UserError(f"{given} with --order f0: wanted --order f1, which goes on from what was before")
 
 
 def _load(

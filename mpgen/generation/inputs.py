@@ -17,6 +17,7 @@ from mpgen.data.world.truth import load_truth
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
 from mpgen.generation.sizes import bucket_for, cover, read_picture
+from mpgen.sections import Layout
 
 Frame = UInt8[np.ndarray, "h w 3"]
 ChooseSize = Callable[[tuple[int, int]], tuple[int, int]]  # height and width of a source to those of the video
@@ -86,7 +87,13 @@ def from_video(model: LoadedModel, path: Path, choose_size: ChooseSize) -> UInt8
 
 
 def from_world(
-    model: LoadedModel, world: Path, output: Path, context: str, num_videos: int, num_sections: int
+    model: LoadedModel,
+    world: Path,
+    output: Path,
+    context: str,
+    num_videos: int,
+    num_sections: int,
+    order: type[Layout],
 ) -> list[Job]:
     """The held-out videos of a world as jobs; with "witness", only those that have something to remember."""
     records = read_manifest(world / "manifest.csv", split="val").records
@@ -108,7 +115,7 @@ def from_world(
             if witness == 0 or len(frames) < 1 + num_known * section:
                 continue
             known = frames[1 : 1 + num_known * section].copy() if num_known else None
-        jobs.append(Job(record.caption, frames[0].copy(), known, num_sections, output / f"{name}.mp4"))
+        jobs.append(Job(record.caption, frames[0].copy(), known, num_sections, output / f"{name}.mp4", order=order))
     if not jobs:
         raise UserError(f"{world}: no held-out video suits --context {context}")
     return jobs

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mpgen.denoiser import Denoiser
 from mpgen.dit.model import Context
-from mpgen.flow import sigma_schedule
 from mpgen.generation.store import LatentStore
 from mpgen.memorypack.framepack import History
 from mpgen.memorypack.semanticpack import Memory
-from mpgen.sampling import Sampler
+from mpgen.sampling import Level, Sampler
 from mpgen.sections import Layout
 from mpgen.tensors import Guidance, Latents, Still
 
@@ -86,17 +86,24 @@ def rollout(
             script.past.append(section)
     shape = (*start.shape[:2], layout.section, *start.shape[3:])
     prompted = guidance if script is None else script.guidances[0]
-    for number in range(num_known, num_known + num_sections):
-        if script is not None and script.guidances[number - num_known] is not prompted:
-            prompted = script.guidances[number - num_known]
+    noisy: list[Latents] = []  # the sections of a stage
+    for stage, sections in enumerate(denoiser.schedule.stages(num_sections)):
+        newest = sections.stop - 1
+        if script is not None and script.guidances[newest] is not prompted:
+            prompted = script.guidances[newest]
             guidance = prompted.to(dtype=dtype)
             memory = None if memory is None else _recall(denoiser, start, guidance, script.past)
-        noise = _noise(shape, sampling.seed, number).to(start.device)
-        section = _sample(denoiser, history, memory, guidance, sampling, noise)
-        yield section
-        history, memory = denoiser.remember(history, memory, section.to(dtype))
+        if newest == stage:
+            noisy.append(_noise(shape, sampling.seed, num_known + newest).to(start.device))
+        ages = [stage - section for section in sections]
+        noisy = _denoise(denoiser, history, memory, guidance, sampling, ages, noisy)
+        if ages[0] + 1 < denoiser.schedule.window:
+            continue
+        done = noisy.pop(0)
+        yield done
+        history, memory = denoiser.remember(history, memory, done.to(dtype))
         if script is not None:
-            script.past.append(section)
+            script.past.append(done)
 
 
 def _recall(denoiser: Denoiser, start: Still, guidance: Guidance, past: Iterable[Latents]) -> Memory | None:
@@ -108,11 +115,21 @@ def _recall(denoiser: Denoiser, start: Still, guidance: Guidance, past: Iterable
 
 
 @torch.no_grad()  # here and not on the generator, whose caller decides about gradients between two sections
-def _sample(
-    denoiser: Denoiser, history: History, memory: Memory | None, guidance: Guidance, sampling: Sampling, noise: Latents
-) -> Latents:
-    velocity_fn = _Velocity(denoiser, denoiser.pack(history, memory), guidance, sampling.guidance_scale)
-    return sampling.sampler(velocity_fn, noise, sigma_schedule(sampling.steps, sampling.shift))
+def _denoise(
+    denoiser: Denoiser,
+    history: History,
+    memory: Memory | None,
+    guidance: Guidance,
+    sampling: Sampling,
+    ages: Sequence[int],
+    noisy: Sequence[Latents],
+) -> list[Latents]:
+    """The sections of one stage, a stage's steps farther down."""
+    context = denoiser.pack(history, memory, len(ages))
+    velocity_fn = _Velocity(denoiser, context, guidance, sampling.guidance_scale)
+    levels = denoiser.schedule.levels(sampling.steps, sampling.shift, ages)
+    x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
+    return list(x.chunk(len(ages), 2))
 
 
 @dataclass(frozen=True)
@@ -124,8 +141,8 @@ class _Velocity:
     guidance: Guidance
     guidance_scale: float
 
-    def __call__(self, x: Latents, sigma: float) -> Latents:
-        levels = x.new_full((len(x),), sigma)
+    def __call__(self, x: Latents, sigma: Level) -> Latents:
+        levels = sigma.expand(len(x), -1) if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma)
         own = next(self.denoiser.parameters()).dtype
         return self.denoiser(x.to(own), levels, self.context, self.guidance, self.guidance_scale).float()
 

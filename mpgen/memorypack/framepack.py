@@ -65,8 +65,14 @@ class History:
         return joined[:, :, -kept:] if self.layout.direction > 0 else joined[:, :, :kept]
 
 
-def pack_history(dit: DiT, history: History, frame_index: FrameIndex) -> Context:
-    """The short-term context as tokens: `[4x | 2x | start, 1x]`, whatever their order in time."""
+def pack_history(dit: DiT, history: History, frame_index: FrameIndex, num_sections: int = 1) -> Context:
+    """The short-term context as tokens: `[4x | 2x | start, 1x]`, whatever their order in time.
+
+    Raises:
+        ValueError: sections side by side where the last one is made first.
+    """
+    if num_sections > 1 and history.layout.direction < 0:
+        raise ValueError(f"{num_sections} sections at a time in {history.layout}: wanted the order of time")
     embed = dit.clean_x_embedder
     device = history.start.device
     layout = history.layout
@@ -92,8 +98,13 @@ def pack_history(dit: DiT, history: History, frame_index: FrameIndex) -> Context
         tokens=joined,
         rotation=torch.cat(rotations, 1),
         mask=torch.ones(joined.shape[:2], dtype=torch.bool, device=device),
-        section_indices=_table([i.section for i in indices], device),
+        section_indices=_table([_several(i.section, num_sections) for i in indices], device),
     )
+
+
+def _several(section: tuple[int, ...], num_sections: int) -> tuple[int, ...]:
+    """A section's frame indices, and on to those of the sections after it."""
+    return tuple(range(section[0], section[0] + num_sections * len(section)))
 
 
 def _table(rows: Sequence[tuple[int, ...]], device: torch.device) -> FrameIndices:

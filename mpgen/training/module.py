@@ -119,10 +119,11 @@ class LongVideoModule(pl.LightningModule):
         optimizer = self.optimizers()
         sections = []
         self.place = "forward of section 0"
+        stages = self.denoiser.schedule.count_stages(batch.num_sections)
         for section in self.sections(batch, KeyedNoise(self.seed, self.global_step)):
             self.place = f"backward of section {section.number}"
-            self.distribution.before_backward(self.denoiser, last=section.number + 1 == batch.num_sections)
-            self.manual_backward(section.loss / batch.num_sections)
+            self.distribution.before_backward(self.denoiser, last=section.number + 1 == stages)
+            self.manual_backward(section.loss / stages)
             sections.append(section)
             self.place = f"forward of section {section.number + 1}"
         self.place = "optimizer step"

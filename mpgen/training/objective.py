@@ -1,7 +1,7 @@
 """The training objective, section by section (paper §4.2): plain PyTorch, one loss at a time.
 
 A generator, so that the caller can run the backward pass of a section before the next one begins, and only one
-section's graph is alive. Sections come in the order of time; what each is told of the past is the forcing's choice.
+section's graph is alive. Sections come in the layout's order; what each is told of the past is the forcing's choice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,15 @@ from mpgen.training.noise import KeyedNoise
 
 @dataclass(frozen=True)
 class SectionLoss:
-    """The loss of one section, and what is worth logging of it.
+    """The loss of one section (or of those that are noisy at the same time), and what is worth logging of it.
 
     Args:
-        number: which section, from 0.
+        number: which section, from 0; which stage, where several are noisy at the same time.
         loss: mean squared error of the velocity, with its graph.
         per_video: the same for each video, without.
-        sigma: each video's noise level.
-        carried_error: root mean square of carried minus true latents of each video; None after the last section, which
-            nothing follows.
+        sigma: each video's noise level, the mean of several sections'.
+        carried_error: root mean square of carried minus true latents of each video; None where nothing is carried, as
+            after the last section.
     """
 
     number: int
@@ -54,7 +54,7 @@ def section_losses(
     memory_windows: int,
     head_only: bool = False,
 ) -> Iterator[SectionLoss]:
-    """One loss a section, oldest first; run its backward pass before asking for the next.
+    """One loss a section, in the order they are made; run its backward pass before asking for the next.
 
     Args:
         denoiser: the network.
@@ -69,25 +69,31 @@ def section_losses(
         memory_windows: past windows through which the memory gets gradients.
         head_only: only the last norm and the output layer train, so everything before them runs without a graph.
     """
-    history, memory = denoiser.begin(start, guidance, keep=0 if head_only else memory_windows)
-    sections = latents.split(denoiser.layout.section, 2)
-    for number, clean in enumerate(sections):
+    schedule, frames = denoiser.schedule, denoiser.layout.section
+    num_sections = latents.shape[2] // frames
+    layout = denoiser.layout.for_video(num_sections)
+    history, memory = denoiser.begin(start, guidance, 0 if head_only else memory_windows, layout)
+    for number, sections in enumerate(schedule.stages(num_sections)):
+        clean = latents[:, :, layout.bounds(sections.start)[0] - 1 : layout.bounds(sections.stop - 1)[1] - 1]
         draw = noise.draw(uids, number, clean)
-        sigma = sigma_draw(draw.uniform)
+        sigma = schedule.draw(draw.uniform, [number - section for section in sections], frames, sigma_draw)
         noisy = add_noise(clean, draw.noise, sigma)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
-            context = denoiser.pack(history, memory)
+            context = denoiser.pack(history, memory, len(sections))
             tokens, conditioning = denoiser.trunk(noisy, sigma, context, guidance, guidance_scale)
         velocity = denoiser.head(tokens, conditioning, denoiser.grid(noisy)).float()
         per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))
 
         carried_error = None
-        if number + 1 < len(sections):
+        if number + 1 >= schedule.window and sections.start + 1 < num_sections:
             velocity_fn = partial(_velocity, denoiser, context, guidance, guidance_scale)
-            carried = _carry(forcing, SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn))
-            carried_error = (carried - clean).square().mean((1, 2, 3, 4)).sqrt()
+            generators = partial(noise.generators, uids, number)
+            whole = SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
+            carried = _carry(forcing, whole)[:, :, :frames]  # the oldest, which is done
+            carried_error = (carried - clean[:, :, :frames]).square().mean((1, 2, 3, 4)).sqrt()
             history, memory = denoiser.remember(history, memory, carried)
-        yield SectionLoss(number, per_video.mean(), per_video.detach(), sigma, carried_error)
+        level = sigma.reshape(len(sigma), -1).mean(1)
+        yield SectionLoss(number, per_video.mean(), per_video.detach(), level, carried_error)
 
 
 @torch.no_grad()

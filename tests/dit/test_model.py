@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,7 +30,8 @@ def make_context():
 
 
 def velocity(dit: DiT, noisy, sigma, context, guidance, scale: float = 10.0, context_sigma: float | None = None):
-    return dit.head(*dit.trunk(noisy, sigma, context, guidance, scale, context_sigma), dit.grid(noisy))
+    context = replace(context, sigma=context_sigma)
+    return dit.head(*dit.trunk(noisy, sigma, context, guidance, scale), dit.grid(noisy))
 
 
 def one(item: int, context: Context, guidance: Guidance) -> tuple[Context, Guidance]:

@@ -96,7 +96,7 @@ PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts"
         ({}, "given nothing to start from"),
         ({"scene": "bounce", "model": "here"}, "either --ckpt_path.*or --model"),
         ({"scene": "bounce", "lora": [Path("x")]}, "--lora without --model"),
-        ({"scene": "bounce", "end_image": "start.png"}, "--end_image with --order f1"),
+        ({"scene": "bounce", "end_image": "start.png", "order": "f1"}, "--end_image with --order f1"),
         ({"continue_from": "x.mp4", "order": "f0"}, "--continue_from with --order f0"),
         ({"continue_from": "none.mp4"}, r"none\.mp4"),
         ({"image": "start.png", "resolution": 64, "height_px": 32, "width_px": 32}, "--resolution 64"),

@@ -88,8 +88,8 @@ def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents
     denoiser = make_denoiser()
     sizes, pack = [], denoiser.pack
 
-    def watched(history: History, memory):
-        context = pack(history, memory)
+    def watched(history: History, memory, num_sections):
+        context = pack(history, memory, num_sections)
         psi = memory.base
         kept = (history.recent.untyped_storage().nbytes(), psi.tokens.untyped_storage().nbytes(), len(memory.windows))
         sizes.append((*kept, context.tokens.shape))
@@ -121,9 +121,12 @@ def test_at_a_change_of_prompt_the_memory_is_as_if_the_new_one_had_always_been(
     denoiser, start = make_denoiser(), latents(1, 1)
     old, new = make_guidance(4), make_guidance(6, seed=1)
     read, pack = [], denoiser.pack
-    monkeypatch.setattr(
-        denoiser, "pack", lambda history, memory: read.append((history, memory)) or pack(history, memory)
-    )
+
+    def watched(history, memory, num_sections):
+        read.append((history, memory))
+        return pack(history, memory, num_sections)
+
+    monkeypatch.setattr(denoiser, "pack", watched)
     known = [latents(1, 3, seed=8)]
     script = Script([old, old, new], LatentStore(tmp_path))
     made = list(rollout(denoiser, start, old, 3, sampling(), known, script=script))
@@ -151,7 +154,7 @@ def test_an_inverted_video_begins_at_its_end_and_sees_what_follows(make_denoiser
     calls = count_calls(denoiser, "pack")
     layout = Inverted.like(denoiser.layout)
     made = list(rollout(denoiser, latents(1, 1), make_guidance(4), 3, sampling(), layout=layout))
-    windows = [history.window() for history, _ in calls]
+    windows = [history.window() for history, *_ in calls]
     assert not windows[0].any()
     torch.testing.assert_close(windows[1][:, :, :3], made[0])
     torch.testing.assert_close(windows[2][:, :, :6], torch.cat([made[1], made[0]], 2))

@@ -148,3 +148,18 @@ def test_noise_levels_come_from_the_draw_that_was_asked_for(make_denoiser, losse
     plain, shifted = (losses(make_denoiser(), sigma_draw=Uniform(shift)) for shift in (1.0, 3.0))
     for a, b in zip(plain, shifted, strict=True):
         torch.testing.assert_close(b.sigma, 3 * a.sigma / (1 + 2 * a.sigma))
+
+
+def test_where_the_last_section_is_made_first_it_is_trained_first_and_told_what_follows(
+    make_denoiser, losses, latents, remembered, count_calls
+):
+    denoiser = make_denoiser(order="f0")
+    carried, packed = remembered(denoiser), count_calls(denoiser, "pack")
+    assert [section.number for section in losses(denoiser, TeacherForcing())] == [0, 1, 2]
+    first, second, third = latents(2, 9, seed=1).split(3, 2)
+    assert [torch.equal(*pair) for pair in zip(carried, (third, second), strict=True)] == [True, True]
+    windows = [history.window() for history, *_ in packed]
+    assert not windows[0].any()
+    assert torch.equal(windows[1][:, :, :3], third)
+    assert torch.equal(windows[2][:, :, :6], torch.cat([second, third], 2))
+    assert not torch.equal(windows[2][:, :, :3], first)

@@ -107,7 +107,8 @@ class SampleVideos(pl.Callback):
         sections = batch.latents.split(denoiser.layout.section, 2)[: self.num_sections]
         sampling = Sampling(SAMPLERS[self.sampler], self.steps, self.shift, pl_module.guidance_scale, self.seed)
         made = rollout(denoiser, batch.start, batch.guidance, len(sections), sampling)
-        return sections, _in_training_precision(trainer, made)
+        made = _in_training_precision(trainer, made)
+        return sections, made if denoiser.layout.direction > 0 else reversed([*made])
 
     def _write(self, trainer: pl.Trainer, path: Path, frames: Frames, caption: str) -> None:
         # A week's run must not end because a picture could not be written.

@@ -1,0 +1,198 @@
+"""Laws of the schedules: what is noisy when, and that training and generation agree about it."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpgen.errors import UserError
+from mpgen.flow import LogitNormal, sigma_schedule
+from mpgen.generation.rollout import Sampling, rollout
+from mpgen.sampling import euler, unipc
+from mpgen.schedule import Schedule, Sequential, Staircase
+from mpgen.sections import Forward, Inverted
+from mpgen.training.forcing import TeacherForcing
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import section_losses
+
+WINDOW = 3
+
+
+def descents(schedule: Schedule, num_sections: int, steps: int, shift: float) -> list[list[torch.Tensor]]:
+    """Every section's columns of levels, in the order of the stages."""
+    columns: list[list[torch.Tensor]] = [[] for _ in range(num_sections)]
+    for stage, sections in enumerate(schedule.stages(num_sections)):
+        levels = schedule.levels(steps, shift, [stage - section for section in sections])
+        for section, column in zip(sections, levels.unbind(1), strict=True):
+            columns[section].append(column)
+    return columns
+
+
+@given(
+    window=st.integers(2, 6),
+    each=st.integers(1, 5),
+    num_sections=st.integers(1, 9),
+    shift=st.sampled_from([1.0, 2.5, 7.0]),
+    power=st.sampled_from([1.0, 2.0]),
+)
+def test_a_staircase_takes_every_section_down_in_the_same_steps(window, each, num_sections, shift, power):
+    schedule, steps = Staircase(window, power), window * each
+    for columns in descents(schedule, num_sections, steps, shift):
+        assert len(columns) == window
+        for before, after in pairwise(columns):
+            assert before[-1] == after[0]  # each stage begins where the one before it ended
+        visited = torch.cat([columns[0][:1], *(column[1:] for column in columns)])
+        assert torch.equal(visited, schedule.descent(steps, shift))
+        assert len(visited) == steps + 1
+        assert (visited[0], visited[-1]) == (1, 0)
+        assert bool((visited.diff() < 0).all())
+
+
+@given(window=st.integers(2, 6), num_sections=st.integers(1, 9), each=st.integers(1, 4))
+def test_a_staircase_keeps_a_constant_lag_inside_its_window(window, num_sections, each):
+    schedule, steps = Staircase(window), window * each
+    descent = schedule.descent(steps, 1.0)
+    stages = list(schedule.stages(num_sections))
+    assert len(stages) == schedule.count_stages(num_sections) == num_sections + window - 1
+    assert max(map(len, stages)) == min(window, num_sections)
+    for stage, sections in enumerate(stages):
+        ages = [stage - section for section in sections]
+        assert all(older - younger == 1 for older, younger in pairwise(ages))
+        levels = schedule.levels(steps, 1.0, ages)
+        for column, age in zip(levels.unbind(1), ages, strict=True):
+            assert torch.equal(column, descent[age * each : (age + 1) * each + 1])
+
+
+def test_steps_that_the_stages_cannot_share_are_rounded_up():
+    assert torch.equal(Staircase(3).levels(4, 1.0, [2, 1, 0]), Staircase(3).levels(6, 1.0, [2, 1, 0]))
+
+
+def test_the_stairs_are_those_of_magi():
+    """Stage bounds of MAGI-1 (SandAI-org/MAGI-1), t = 1 - sigma: 0, 0.0217, 0.1, 0.3, 1."""
+    bounds = 1 - Staircase().sigma(torch.linspace(0, 1, 5))
+    torch.testing.assert_close(bounds, torch.tensor([0, 0.0217, 0.1, 0.3, 1]), atol=1e-4, rtol=0)
+
+
+@given(uniform=st.floats(0.001, 0.999), window=st.integers(2, 5))
+def test_training_draws_levels_that_generation_passes(uniform, window):
+    schedule = Staircase(window)
+    ages = list(range(window))[::-1]
+    drawn = schedule.draw(torch.tensor([uniform]), ages, 2, LogitNormal())
+    assert drawn.shape == (1, 2 * window)
+    bounds = schedule.levels(window, 1.0, ages)  # one step a stage
+    for column, level in zip(bounds.unbind(1), drawn[0, ::2], strict=True):
+        assert column[1] - 1e-6 <= level <= column[0] + 1e-6
+
+
+def test_one_section_at_a_time_is_the_plain_schedule():
+    assert list(Sequential().stages(3)) == [range(0, 1), range(1, 2), range(2, 3)]
+    assert torch.equal(Sequential().levels(5, 2.0, [0])[:, 0], sigma_schedule(5, 2.0))
+    uniform, draw = torch.tensor([0.2, 0.7]), LogitNormal(shift=2.0)
+    assert torch.equal(Sequential().draw(uniform, [0], 3, draw), draw(uniform))
+
+
+def test_no_section_sees_a_noisier_one_and_the_condition_sees_none(make_denoiser, latents, make_guidance):
+    denoiser = make_denoiser(semantic=None, layout=Forward(3, 0, 0, 3), schedule=Staircase(WINDOW))
+    history, memory = denoiser.begin(latents(1, 1), make_guidance(4))
+    context, guidance = denoiser.pack(history, memory, WINDOW), make_guidance(4)
+    sigma = torch.tensor([0.2, 0.5, 0.9]).repeat_interleave(3)[None]
+    noisy = latents(1, 9, seed=1)
+    before = denoiser(noisy, sigma, context, guidance)
+    for changed in range(WINDOW):
+        other = noisy.clone()
+        other[:, :, 3 * changed : 3 * changed + 3] += 1
+        difference = (denoiser(other, sigma, context, guidance) - before).abs().amax((0, 1, 3, 4))
+        assert bool((difference[: 3 * changed] == 0).all())
+        assert bool((difference[3 * changed :] > 1e-4).all())
+
+
+def run(denoiser, latents, make_guidance, num_sections: int, sampler=euler, steps: int = 2 * WINDOW):
+    sampling = Sampling(sampler, steps, 1.0, 1.0, 0)
+    return list(rollout(denoiser, latents(2, 1), make_guidance(4, 2), num_sections, sampling))
+
+
+@pytest.fixture
+def make_staircase(make_denoiser):
+    def make(**fields):
+        return make_denoiser(layout=Forward(3, 0, 0, 3), schedule=Staircase(WINDOW), **fields)
+
+    return make
+
+
+@pytest.mark.parametrize("num_sections", [1, 2, 5])
+def test_generation_runs_each_stage_once_and_yields_every_section(
+    make_staircase, latents, make_guidance, monkeypatch, num_sections
+):
+    denoiser = make_staircase(semantic=None)
+    seen, forward = [], denoiser.forward
+
+    def counted(noisy, sigma, context, guidance, scale):
+        seen.append(sigma[0].reshape(-1, 3)[:, 0].tolist())
+        return forward(noisy, sigma, context, guidance, scale)
+
+    monkeypatch.setattr(denoiser, "forward", counted)
+    sections = run(denoiser, latents, make_guidance, num_sections)
+    assert [tuple(section.shape) for section in sections] == [(2, 3, 3, 6, 10)] * num_sections
+    assert all(bool(section.isfinite().all()) for section in sections)
+    assert len(seen) == 2 * (num_sections + WINDOW - 1)
+    assert max(map(len, seen)) == min(WINDOW, num_sections)
+
+
+def test_sections_that_are_done_before_the_last_one_joins_do_not_know_how_long_the_video_is(
+    make_staircase, latents, make_guidance
+):
+    denoiser = make_staircase()
+    short, long = (run(denoiser, latents, make_guidance, number) for number in (4, 6))
+    for a, b in zip(short[:2], long[:2], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_perfect_network_generates_what_it_was_told(make_staircase, latents, make_guidance, monkeypatch):
+    denoiser = make_staircase(semantic=None)
+    wanted = latents(2, 3, seed=5)
+
+    def velocity(noisy, sigma, context, guidance, scale):
+        clean = wanted.repeat(1, 1, noisy.shape[2] // 3, 1, 1)
+        return (noisy - clean) / sigma[:, None, :, None, None]
+
+    monkeypatch.setattr(denoiser, "forward", velocity)
+    for section in run(denoiser, latents, make_guidance, 4):
+        torch.testing.assert_close(section, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("with_memory", [False, True])
+def test_training_goes_through_the_same_stages(make_staircase, latents, make_guidance, small_config, with_memory):
+    denoiser = make_staircase(semantic=small_config.semantic if with_memory else None)
+    losses = list(
+        section_losses(
+            denoiser,
+            latents(2, 1),
+            latents(2, 12, seed=1),
+            make_guidance(4, 2),
+            ["a", "b"],
+            forcing=TeacherForcing(),
+            sigma_draw=LogitNormal(),
+            noise=KeyedNoise(0, 0),
+            guidance_scale=1.0,
+            memory_windows=2,
+        )
+    )
+    assert [loss.number for loss in losses] == list(range(4 + WINDOW - 1))
+    assert [loss.carried_error is not None for loss in losses] == [False, False, True, True, True, False]
+    assert all(loss.carried_error is None or not loss.carried_error.any() for loss in losses)
+    sum(loss.loss for loss in losses).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in denoiser.parameters() if p.grad is not None)
+    assert bool(denoiser.proj_out.weight.grad.any())
+
+
+def test_what_a_staircase_cannot_do_is_said(make_staircase, latents, make_guidance):
+    denoiser = make_staircase(semantic=None)
+    with pytest.raises(UserError, match="--sampler unipc: wanted euler"):
+        run(denoiser, latents, make_guidance, 2, sampler=unipc)
+    with pytest.raises(UserError, match="window of at least 2"):
+        Staircase(1)
+    history, memory = denoiser.begin(latents(1, 1), make_guidance(4), layout=Inverted(3, 0, 0, 3))
+    with pytest.raises(ValueError, match="order of time"):
+        denoiser.pack(history, memory, 2)
