@@ -8,6 +8,7 @@ backbone has always seen.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -132,16 +133,20 @@ class SemanticPack(nn.Module):
 
     def seed(self, guidance: Guidance, start: Still) -> MaskedTokens:
         """psi after window 0: the anchor (text and image features), squeezed with the start image."""
+        first_window = self.memorize(start)
+        memory = self.config.structure.seed(self.anchor(guidance), first_window)
+        return self.config.structure.update(self.squeeze, first_window, memory, partial(self.anchor, guidance))
+
+    def update(self, memory: MaskedTokens, window: Latents, guidance: Guidance) -> MaskedTokens:
+        """psi(n+1) = Squeeze(psi(n), Memorize(x(n)))."""
+        return self.config.structure.update(self.squeeze, self.memorize(window), memory, partial(self.anchor, guidance))
+
+    def anchor(self, guidance: Guidance) -> MaskedTokens:
+        """Text and image features at the width of the memory, or what the config puts in their place."""
         image = self.image_in(guidance.image)
         present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        features = concat(MaskedTokens(image, present), MaskedTokens(self.text_in(guidance.text), guidance.text_mask))
-        first_window = self.memorize(start)
-        memory = self.config.structure.seed(self.config.anchor(features), first_window)
-        return self.squeeze(*self.config.structure.roles(first_window, memory))
-
-    def update(self, memory: MaskedTokens, window: Latents) -> MaskedTokens:
-        """psi(n+1) = Squeeze(psi(n), Memorize(x(n)))."""
-        return self.squeeze(*self.config.structure.roles(self.memorize(window), memory))
+        text = MaskedTokens(self.text_in(guidance.text), guidance.text_mask)
+        return self.config.anchor(concat(MaskedTokens(image, present), text))
 
     def as_video_tokens(self, memory: MaskedTokens) -> Tokens:
         """psi at the width of the backbone."""
@@ -179,7 +184,7 @@ class Memory:
         """psi now."""
         memory = pack.seed(self.guidance, self.start) if self.base is None else self.base
         for window in self.windows:
-            memory = pack.update(memory, window)
+            memory = pack.update(memory, window, self.guidance)
         return memory
 
     def update(self, pack: SemanticPack, window: Latents) -> "Memory":
@@ -197,5 +202,5 @@ class Memory:
         if self.base is None:
             base, windows = pack.seed(self.guidance, self.start), self.windows
         else:
-            base, windows = pack.update(self.base, self.windows[0]), self.windows[1:]
+            base, windows = pack.update(self.base, self.windows[0], self.guidance), self.windows[1:]
         return Memory(self.guidance, self.start, base.detach(), windows, self.keep)

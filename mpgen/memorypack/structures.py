@@ -1,27 +1,53 @@
 """How SemanticPack is wired (paper §6.3, Table 3) and what it starts from (Table 2). No parameters: one state dict."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
+from mpgen.errors import UserError
 from mpgen.tensors import MaskedTokens, concat
+
+Squeeze = Callable[[MaskedTokens, MaskedTokens], MaskedTokens]  # (query, key and value) -> attended
 
 
 class Structure(ABC):
-    """Who asks and who answers in Squeeze."""
+    """How a window of history changes the memory."""
 
     @abstractmethod
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         """The first memory, from the guidance and the start image's window."""
 
     @abstractmethod
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        """The memory after `window`.
+
+        Args:
+            squeeze: the layer that the structures of the paper share.
+            window: tokens from Memorize.
+            memory: before it.
+            anchor: makes the guidance's tokens, for a structure that looks at them again.
+        """
+
+
+class Attending(Structure):
+    """The paper's: one cross-attention between window and memory."""
+
+    @abstractmethod
     def roles(self, window: MaskedTokens, memory: MaskedTokens) -> tuple[MaskedTokens, MaskedTokens]:
         """Query, and key and value, of the cross-attention."""
 
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        return squeeze(*self.roles(window, memory))
+
 
 @dataclass(frozen=True)
-class StructureA(Structure):
+class StructureA(Attending):
     """The paper's choice: text and image (then the memory) are key and value, the window's tokens ask."""
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
@@ -32,7 +58,7 @@ class StructureA(Structure):
 
 
 @dataclass(frozen=True)
-class StructureB(Structure):
+class StructureB(Attending):
     """Text and image (then the memory) ask, the window's tokens are key and value."""
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
@@ -48,6 +74,42 @@ class StructureC(StructureB):
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         return concat(anchor, first_window)
+
+
+@dataclass(frozen=True)
+class Reminded(StructureA):
+    """A, whose guidance is key and value at every update and not only at the first (not in the paper)."""
+
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        return squeeze(window, concat(memory, anchor()))
+
+
+@dataclass(frozen=True)
+class MovingAverage(Structure):
+    """The cheap alternative (not in the paper): an exponential moving average of the windows' tokens, without Squeeze.
+
+    Args:
+        decay: what is kept of the memory at each window, in (0, 1).
+    """
+
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise UserError(f"decay {self.decay}: wanted a number between 0 and 1")
+
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        return first_window
+
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        # Tokens stand in the order of time, rows, columns; the start image has one time step, a section some.
+        steps = window.tokens.shape[1] // memory.tokens.shape[1]
+        before = memory.tokens.repeat(1, steps, 1)
+        return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask)
 
 
 class Anchor(ABC):

@@ -48,6 +48,10 @@ class KeyedNoise:
             uniform.append(torch.rand((), generator=generator))
         return Draw(torch.stack(noise).to(like), torch.stack(uniform).to(like.device))
 
+    def generators(self, uids: Sequence[str], section: int) -> list[torch.Generator]:
+        """A generator for each video, for what else is random in section `section`."""
+        return [keyed_generator(self.seed, self.update, uid, section, "forcing") for uid in uids]
+
 
 def keyed_generator(*key: object) -> torch.Generator:
     """A CPU generator whose numbers follow from `key` alone, on every machine."""

@@ -5,7 +5,15 @@ import torch
 
 from mpgen.errors import UserError
 from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
-from mpgen.memorypack.structures import GuidanceAnchor, StructureA, StructureB, StructureC, ZeroAnchor
+from mpgen.memorypack.structures import (
+    GuidanceAnchor,
+    MovingAverage,
+    Reminded,
+    StructureA,
+    StructureB,
+    StructureC,
+    ZeroAnchor,
+)
 
 STRUCTURES = [StructureA(), StructureB(), StructureC()]
 OUT_WIDTH = 32
@@ -25,7 +33,7 @@ def folded(pack, guidance, start, windows):
     """The paper's recursion as it is written."""
     memory = pack.seed(guidance, start)
     for window in windows:
-        memory = pack.update(memory, window)
+        memory = pack.update(memory, window, guidance)
     return memory
 
 
@@ -59,7 +67,7 @@ def test_the_memory_keeps_its_number_of_tokens_from_the_first_section_on(
     for number in range(3):
         assert memory.tokens.shape == (2, tokens, 24)
         assert memory.mask.shape == (2, tokens)
-        memory = pack.update(memory, latents(2, 3, seed=number))
+        memory = pack.update(memory, latents(2, 3, seed=number), make_guidance(5, 3))
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -149,7 +157,7 @@ def test_the_gradient_is_that_of_the_recursion_from_a_detached_memory(make_pack,
     ours = {name: p.grad.clone() for name, p in pack.named_parameters() if p.grad is not None}
     pack.zero_grad()
     late = folded(pack, guidance, start, windows[:2]).detach()
-    pack.update(pack.update(late, windows[2]), windows[3]).tokens.square().mean().backward()
+    pack.update(pack.update(late, windows[2], guidance), windows[3], guidance).tokens.square().mean().backward()
     wanted = {name: p.grad for name, p in pack.named_parameters() if p.grad is not None}
     assert ours.keys() == wanted.keys()
     for name, gradient in wanted.items():
@@ -198,3 +206,26 @@ def test_tokens_of_a_window_know_their_place(make_pack, latents):
 def test_a_head_that_cannot_be_shared_by_three_axes_is_refused():
     with pytest.raises(UserError, match="head_dim 12"):
         SemanticPackConfig(head_dim=12)
+
+
+def test_a_reminded_memory_looks_at_the_guidance_at_every_update(make_pack, make_guidance, latents):
+    old, new = make_guidance(4), make_guidance(4, seed=1)
+    for structure, looks in ((StructureA(), False), (Reminded(), True)):
+        pack = make_pack(structure)
+        memory = pack.seed(old, latents(1, 1))
+        updated = [pack.update(memory, latents(1, 3), guidance).tokens for guidance in (old, new)]
+        assert torch.equal(*updated) != looks
+
+
+def test_a_moving_average_is_one_and_needs_no_guidance(make_pack, make_guidance, latents):
+    pack, guidance = make_pack(MovingAverage(decay=0.75)), make_guidance(4)
+    start, windows = latents(1, 1), [latents(1, 3, seed=number) for number in range(3)]
+    steps = [pack.memorize(window).tokens for window in windows]
+    expected = pack.memorize(start).tokens.repeat(1, 2, 1)  # a section has two time steps of patches here
+    for step in steps:
+        expected = 0.75 * expected + 0.25 * step
+    torch.testing.assert_close(folded(pack, guidance, start, windows).tokens, expected)
+    other = folded(pack, make_guidance(4, seed=1), start, windows)
+    torch.testing.assert_close(other.tokens, expected)
+    with pytest.raises(UserError, match=r"decay 1\.0"):
+        MovingAverage(decay=1.0)

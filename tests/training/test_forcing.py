@@ -1,19 +1,32 @@
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
+from mpgen.errors import UserError
 from mpgen.flow import add_noise
 from mpgen.sampling import euler
-from mpgen.training.forcing import DirectForcing, SectionPass, StudentForcing, TeacherForcing
+from mpgen.training.forcing import (
+    CorruptedHistory,
+    DirectForcing,
+    RecycledErrors,
+    SectionPass,
+    StudentForcing,
+    TeacherForcing,
+)
+from mpgen.training.noise import KeyedNoise
 
 
 @pytest.fixture
 def make_pass(latents):
     """One section of two videos, whose network's every velocity is `answer(x, sigma)`."""
 
-    def make(answer, sigma=(0.3, 0.9)) -> SectionPass:
+    def make(answer, sigma=(0.3, 0.9), seed=0) -> SectionPass:
         clean, noise, sigma = latents(2, 3), latents(2, 3, seed=1), torch.tensor(sigma)
         noisy = add_noise(clean, noise, sigma)
-        return SectionPass(clean, noise, noisy, sigma, latents(2, 3, seed=2), answer)
+        generators = partial(KeyedNoise(seed, 0).generators, ["a", "b"], 0)
+        return SectionPass(clean, noise, noisy, sigma, latents(2, 3, seed=2), answer, generators)
 
     return make
 
@@ -24,9 +37,7 @@ def no_forward(x, sigma):
 
 def test_with_the_true_velocity_direct_forcing_carries_the_data(make_pass, latents):
     section = make_pass(no_forward)
-    exact = SectionPass(
-        section.clean, section.noise, section.noisy, section.sigma, section.noise - section.clean, no_forward
-    )
+    exact = replace(section, velocity=section.noise - section.clean)
     torch.testing.assert_close(DirectForcing().carry(exact), section.clean)
 
 
@@ -55,3 +66,49 @@ def test_student_forcing_samples_from_the_noise_of_the_loss_in_its_steps(make_pa
     asked = list(levels)
     assert asked == pytest.approx([1.0, 9 / 10, 3 / 4, 1 / 2])
     torch.testing.assert_close(carried, euler(answer, section.noise, torch.tensor([*asked, 0.0])))
+
+
+def test_a_corrupted_history_is_keyed_by_video_and_damaged_as_told(make_pass):
+    section = make_pass(no_forward)
+    carried = CorruptedHistory().carry(section)
+    assert torch.equal(carried, CorruptedHistory().carry(section))
+    assert not torch.equal(carried, CorruptedHistory().carry(make_pass(no_forward, seed=1)))
+    assert CorruptedHistory(clean=1.0, degraded=0.0).carry(section).equal(section.clean)
+
+    noised = CorruptedHistory(clean=0.0, degraded=0.0, sigma_max=0.5).carry(section)
+    by_frame = (noised - section.clean).std((1, 3, 4))
+    assert bool((by_frame > 0).all())
+    assert bool((by_frame < 0.8).all())  # at 0.5: half of what lies between unit data and unit noise
+    assert by_frame.flatten().diff().abs().min() > 1e-3  # every frame has its own level
+
+    faded = CorruptedHistory(clean=0.0, degraded=1.0, blur=1.0).carry(section)
+    mean = section.clean.mean((2, 3, 4), keepdim=True)
+    scale = (faded - mean) / (section.clean - mean)
+    torch.testing.assert_close(scale, scale[:, :1, :1, :1, :1].expand_as(scale), atol=1e-3, rtol=0)
+    assert 0.3 <= float(scale.min()) < float(scale.max()) <= 1.7
+    blurred = CorruptedHistory(clean=0.0, degraded=1.0, blur=0.5, contrast=0.0).carry(section)
+    before, after = section.clean.std((2, 3, 4)), blurred.std((2, 3, 4))
+    assert bool((after <= before).all())  # equal where the scale that was drawn rounds to 1
+    assert bool((after < 0.6 * before).any())
+
+
+def test_recycled_errors_are_another_videos(make_pass):
+    section = make_pass(no_forward)
+    error = DirectForcing().carry(section) - section.clean
+    recycled = RecycledErrors(clean=0.0).carry(section)
+    torch.testing.assert_close(recycled, section.clean + error.flip(0))
+    assert RecycledErrors(clean=1.0).carry(section).equal(section.clean)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: CorruptedHistory(clean=0.6, degraded=0.5),
+        lambda: CorruptedHistory(sigma_max=1.5),
+        lambda: CorruptedHistory(blur=0.0),
+        lambda: RecycledErrors(clean=-0.1),
+    ],
+)
+def test_shares_out_of_range_are_refused(wrong):
+    with pytest.raises(UserError, match="wanted"):
+        wrong()
