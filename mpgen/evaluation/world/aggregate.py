@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -124,6 +124,29 @@ def recall_bins(videos: Sequence[VideoScores]) -> list[RecallBin]:
             seconds = float(np.mean([recall.hidden_seconds for recall in inside]))
             bins.append(RecallBin(low, high, seconds, colour, identity))
     return bins
+
+
+def shuffled_identities(videos: Sequence[VideoScores]) -> list[VideoScores]:
+    """The same videos, each with the hidden things of another coming back: what recall is worth without a memory."""
+    recalls = [recall for video in videos for recall in video.recalls]
+    identities = [(recall.seen_colour, recall.seen_shape) for recall in recalls]
+    others = iter(identities[1:] + identities[:1])
+    shuffled, truths = [], iter(identities)
+    for video in videos:
+        swapped = []
+        for recall in video.recalls:
+            own, other = next(truths), next(others)
+            swapped.append(
+                replace(
+                    recall,
+                    seen_colour=other[0],
+                    seen_shape=other[1],
+                    colour_right=own[0] == other[0],
+                    identity_right=own == other,
+                )
+            )
+        shuffled.append(replace(video, recalls=tuple(swapped)))
+    return shuffled
 
 
 def _finite_mean(values: np.ndarray) -> list[float]:

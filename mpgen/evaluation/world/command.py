@@ -11,7 +11,18 @@ from jaxtyping import UInt8
 from mpgen.data.video import read_video
 from mpgen.data.world.truth import load_truth
 from mpgen.errors import UserError
-from mpgen.evaluation.world.report import COPY, GENERATED, TRUTH, Skipped, as_record, plot_curves, plot_recall, table
+from mpgen.evaluation.world.aggregate import shuffled_identities
+from mpgen.evaluation.world.report import (
+    COPY,
+    GENERATED,
+    SHUFFLED,
+    TRUTH,
+    Skipped,
+    as_record,
+    plot_curves,
+    plot_recall,
+    table,
+)
 from mpgen.evaluation.world.scores import VideoScores, score_clip
 
 
@@ -35,7 +46,8 @@ def score_world(world: Path, videos: Path, output: Path, section_frames: int, re
         videos: the folder of generated videos.
         output: where curves.png and recall.png go.
         section_frames: frames generated at a time, where no NAME.json says so.
-        references: also score the true videos (the ceiling) and a copy of the last given frame (the floor).
+        references: also score the true videos (the ceiling), a copy of the last given frame, and the true videos with
+            their hidden things exchanged (the floors).
 
     Raises:
         UserError: it is no world, or none of the videos could be scored.
@@ -59,6 +71,8 @@ def score_world(world: Path, videos: Path, output: Path, section_frames: int, re
         raise UserError(
             f"{videos}: none of {len(paths)} videos could be scored; {skipped[0].video}: {skipped[0].reason}"
         )
+    if references:
+        scores[SHUFFLED] = shuffled_identities(scores[TRUTH])
     print(f"world: {len(scores[GENERATED])} videos scored, {len(skipped)} skipped; mean ±95 % interval (count)")
     print(table(scores))
     plot_curves(scores, output / "curves.png")

@@ -1,7 +1,7 @@
 """World scores shown: a table for the terminal, a JSON for programs, curves for the eye.
 
-Everywhere ours stands beside two references from the same code: the true video (the ceiling) and a copy of the last
-frame that was given (the floor).
+Everywhere ours stands beside references from the same code: the true video (the ceiling), a copy of the last frame that
+was given and, for recall, the true video with the hidden things of another one (the floors).
 """
 
 import math
@@ -27,8 +27,13 @@ from mpgen.evaluation.world.aggregate import (
 )
 from mpgen.evaluation.world.scores import VideoScores
 
-GENERATED, TRUTH, COPY = "generated", "truth", "copy"
-_STYLES = {GENERATED: ("tab:blue", "o-"), TRUTH: ("tab:green", "--"), COPY: ("tab:gray", ":")}
+GENERATED, TRUTH, COPY, SHUFFLED = "generated", "truth", "copy", "shuffled"
+_STYLES = {
+    GENERATED: ("tab:blue", "o-"),
+    TRUTH: ("tab:green", "--"),
+    COPY: ("tab:gray", ":"),
+    SHUFFLED: ("tab:orange", "-."),
+}
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,11 @@ class PlaceScores:
     """After the camera's return, where it stands as it stood before: PSNR in dB and landmarks found at their place.
 
     A camera that never left looks perfect here; the position error of the landmarks in all sections gives it away.
+    `returns` has each return by itself: the second it begins at, and PSNR to the first visit, the mean of its frames.
     """
 
     frames: int
+    returns: tuple[tuple[float, float], ...]
     psnr_to_first_visit: float
     psnr_to_truth: float
     landmarks_found: float | None
@@ -277,8 +279,9 @@ def _score_place(
     ideal: Ideal,
     context_frames: int,
 ) -> PlaceScores | None:
-    to_first, to_truth, found = [], [], []
+    to_first, to_truth, found, returns = [], [], [], []
     for start, stop in truth.revisit_spans:
+        before = len(to_first)
         for index in range(max(start, context_frames), min(stop, len(frames))):
             distance = np.abs(truth.camera[:start] - truth.camera[index]).max(1)
             if distance.min() > SAME_OFFSET_PX:
@@ -290,7 +293,9 @@ def _score_place(
                 if min(thing.visible[index], thing.visible[0]) >= IN_SIGHT:
                     is_found, error, _ = _compare(truth, thing, seen, ideal, number)
                     found.append(bool(is_found[index] and error[index] < 1))
+        if len(to_first) > before:
+            returns.append((start / truth.fps, float(np.mean(to_first[before:]))))
     if not to_first:
         return None
     landmarks = float(np.mean(found)) if found else None
-    return PlaceScores(len(to_first), float(np.mean(to_first)), float(np.mean(to_truth)), landmarks)
+    return PlaceScores(len(to_first), tuple(returns), float(np.mean(to_first)), float(np.mean(to_truth)), landmarks)
