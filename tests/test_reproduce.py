@@ -1,0 +1,137 @@
+"""The reproduction of the paper's tables: what it would run, and what it makes of the scores."""
+
+import json
+import math
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = """
+data:
+  manifest: {folder}/data/manifest.csv
+  cache: {folder}/data/cache
+  max_sections: 2
+  batch_size: 2
+  world: {{train_videos: 4, val_videos: 2, pixel_frames: [25], length_weights: [1], val_pixel_frames: [25]}}
+  curriculum: {{class_path: mpgen.data.plan.Staged, init_args: {{stages: [[2, 3]]}}}}
+trainer:
+  val_check_interval: 3
+  log_every_n_steps: 1
+"""
+
+
+@pytest.fixture
+def reproduce(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import reproduce
+
+    return reproduce
+
+
+def test_the_base_comes_first_and_every_row_begins_from_it(reproduce, tmp_path):
+    named = {step.name: step.arguments for step in reproduce.steps(reproduce.ROWS, [3], [], 12, tmp_path)}
+    names = list(named)
+    base = str(tmp_path / reproduce.BASE / "seed3" / "run" / "checkpoints" / "last.ckpt")
+    fits = [name for name in names if name.endswith("_fit")]
+    assert fits[0] == "framepack_f1_seed3_fit"
+    assert len(fits) == len(reproduce.ROWS) >= 13
+    assert all(name.startswith("world_") for name in names[:3])
+    for name in fits:
+        arguments = named[name]
+        configs = [value for option, value in pairwise(arguments) if option == "--config"]
+        assert all((ROOT / config).is_file() for config in configs)
+        assert (base in arguments) == (name != fits[0])
+        made = [other for other in names if other.startswith(name.removesuffix("fit"))]
+        assert made == sorted(made, key=lambda step: names.index(step))
+    assert "framepack_f0_seed3_recall_generate" not in named
+    assert "all_seed3_minutes_generate" in named
+    assert "structure_b_seed3_minutes_generate" not in named
+
+
+def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_path):
+    step = reproduce.Step("version", ("--version",))
+    step.run(tmp_path)
+    done = tmp_path / "steps" / "version.json"
+    first = done.read_text()
+    step.run(tmp_path)
+    assert done.read_text() == first
+    assert json.loads(first)["seconds"] > 0
+    wrong = reproduce.Step("wrong", ("no_such_command",))
+    with pytest.raises(SystemExit, match=r"wrong: failed, see .*wrong\.log"):
+        wrong.run(tmp_path)
+    assert "no_such_command" in (tmp_path / "steps" / "wrong.log").read_text()
+
+
+def estimated(mean: float) -> dict:
+    return {"all": {"mean": mean, "half_width": 0.1, "count": 4}}
+
+
+def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> None:
+    drift = {
+        "videos": [{"fps": 24}],
+        "summary": {
+            who: {"all sections: found": estimated(value), "background: drift (dB)": estimated(-value)}
+            for who, value in (("generated", found), ("truth", 1.0), ("copy", 0.1))
+        },
+        "background_psnr": {"generated": [30.0, None, 28.0]},
+        "evaluation": {"groups": [{"signed_drift": {"sharpness": {"mean": -0.01}}}]},
+    }
+    recalls = [
+        {"hidden_seconds": seconds, "identity_right": right, "witnessed": True}
+        for seconds, right in zip((1.0, 2.0, 3.0), remembered, strict=True)
+    ]
+    bins = [{"low": low, "identity": {"mean": mean, "count": 3}} for low, mean in ((0.0, 0.5), (1.5, 0.0))]
+    recall = {"videos": [{"recalls": recalls}], "summary": {}, "recall": {"generated": bins, "shuffled": bins}}
+    place = {"returns": [[10.0, 30.0], [50.0, 28.0], [290.0, 25.0]]}
+    minutes = {"videos": [{"place": place, "pixel_frames": 7201, "fps": 24}, {"place": None}], "summary": {}}
+    for suite, record in (("drift", drift), ("recall", recall), ("minutes", minutes)):
+        path = folder / f"{suite}_scores" / "scores.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(record))
+
+
+def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce, tmp_path):
+    write_scores(tmp_path / "all" / "seed0", 0.5, (True, True, False))
+    write_scores(tmp_path / "all" / "seed1", 0.7, (False, True, True))
+    run = tmp_path / "all" / "seed0" / "run" / "csv" / "start0"
+    run.mkdir(parents=True)
+    lines = ["step,loss,loss_sigma/0.0-0.2", *(f"{step},0.1,{step / 10}" for step in range(8))]
+    (run / "metrics.csv").write_text("\n".join(lines))
+    (tmp_path / "steps").mkdir()
+    (tmp_path / "steps" / "all_seed0_fit.json").write_text('{"seconds": 16.0}')
+    first, second = reproduce.gather(tmp_path, reproduce.ROWS)
+    assert first.scores["recall of identity"] == 0.5  # one second is inside the window
+    assert second.scores["recall of identity"] == 1.0
+    assert first.scores["place, last - first minute"] == pytest.approx(25 - 29)
+    assert first.scores["time an update"] == 2.0
+    assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
+    assert first.references["shuffled"] == {"recall of identity": 0.0}
+    assert math.isnan(first.curve[1])
+    text = reproduce.write_results([first, second], {"commit": "abc"}, tmp_path)
+    row, truth = (
+        next(line for line in text.splitlines() if line.startswith(f"| {name}")) for name in ("all", "*truth")
+    )
+    assert "| 2 | 0.75 ± 0.35 | 0.60 ± 0.14 |" in row
+    assert "1.00" in truth
+    assert "commit abc" in text
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["results"][0]["curve"] == [30.0, None, 28.0]
+    assert (tmp_path / "results.csv").read_text().count("\n") == 3
+    for name in ("recall", "quality", "drift", "cost", "loss_sigma"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_it_runs_and_goes_on(reproduce, tmp_path, monkeypatch, capsys):
+    overlay = tmp_path / "tiny.yaml"
+    overlay.write_text(TINY.format(folder=tmp_path))
+    options = ["--rows", "framepack_f0", "magi", "--seeds", "0", "--videos", "1", "--overlay", str(overlay)]
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", *options, "--output", str(tmp_path / "out")])
+    reproduce.main()
+    first = capsys.readouterr().out
+    assert "| magi | 1 |" in first
+    reproduce.main()
+    assert "mpgen" not in capsys.readouterr().out  # nothing was run again

@@ -1,0 +1,284 @@
+"""What `reproduce.py` has made, gathered, tabulated and drawn."""
+
+import csv
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mpgen.data.atomic import replacing
+from mpgen.training.logs import SIGMA_EDGES
+
+REACH_SECONDS = 28 / 24  # of FramePack's window in configs/quickstart.yaml: 7 latent frames of 4
+HIDDEN_BINS = (0.8, REACH_SECONDS, 2.0, 3.0, 4.5, 6.5)
+CEILING, FLOORS = "truth", ("copy", "shuffled")
+COST = "time an update"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row with one seed.
+
+    Args:
+        row, seed: which.
+        scores: by the name of a column; what was not measured is absent.
+        recalls: (seconds hidden, identity right) of every hidden thing that was seen in true frames.
+        curve: background PSNR in dB of each generated frame, mean over the videos.
+        fps: of that curve.
+        loss_sigma: training loss by noise level, mean of the last quarter of the updates.
+        references: the same scores of the true videos (ceiling) and of the floors.
+    """
+
+    row: str
+    seed: int
+    scores: dict[str, float]
+    recalls: tuple[tuple[float, bool], ...]
+    curve: tuple[float, ...]
+    fps: float
+    loss_sigma: dict[str, float]
+    references: dict[str, dict[str, float]]
+
+
+# Column of the table -> suite, metric of the world's scores, decimals.
+COLUMNS: Mapping[str, tuple[str, str, int]] = {
+    "recall of identity": ("recall", "", 2),
+    "recall of colour": ("recall", "recall: colour (seen in true frames)", 2),
+    "objects found": ("drift", "all sections: found", 2),
+    "position error": ("drift", "all sections: position error (diameters)", 2),
+    "place PSNR": ("drift", "place: PSNR to the first visit (dB)", 1),
+    "background PSNR": ("drift", "background: PSNR (dB)", 1),
+    "background drift": ("drift", "background: drift (dB)", 2),
+    "chart drift": ("drift", "grey chart: drift (levels)", 1),
+}
+EXTRA = {"sharpness drift": 3, "place, last - first minute": 2, COST: 2}
+
+
+def gather(output: Path, rows: Sequence[str]) -> list[Result]:
+    """All that has been scored, in the order of the rows."""
+    results = []
+    for row in rows:
+        for folder in sorted((output / row).glob("seed*")):
+            scored = {
+                suite: _read(folder / f"{suite}_scores" / "scores.json") for suite in ("recall", "drift", "minutes")
+            }
+            if scored["drift"] is not None:
+                seed = int(folder.name.removeprefix("seed"))
+                results.append(_result(row, seed, scored, folder, output / "steps" / f"{row}_seed{seed}_fit.json"))
+    return results
+
+
+def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path) -> Result:
+    scores, references = {}, defaultdict(dict)
+    for column, (suite, metric, _) in COLUMNS.items():
+        if scored[suite] is None:
+            continue
+        for who, summary in scored[suite]["summary"].items():
+            value = summary.get(metric, {}).get("all")
+            if value is not None:
+                target = scores if who == "generated" else references[who]
+                target[column] = value["mean"]
+    recalls = _recalls(scored["recall"])
+    beyond = [right for seconds, right in recalls if seconds > REACH_SECONDS]
+    if beyond:
+        scores["recall of identity"] = float(np.mean(beyond))
+        for who, bins in scored["recall"]["recall"].items():
+            far = [(b["identity"]["mean"], b["identity"]["count"]) for b in bins if b["low"] >= 0.75]
+            if who != "generated" and far:
+                means, counts = zip(*far, strict=True)
+                references[who]["recall of identity"] = float(np.average(means, weights=counts))
+    group = scored["drift"]["evaluation"]["groups"][0]
+    if (sharpness := group["signed_drift"].get("sharpness")) is not None:
+        scores["sharpness drift"] = sharpness["mean"]
+    if scored["minutes"] is not None and (change := _minutes(scored["minutes"])) is not None:
+        scores["place, last - first minute"] = change
+    losses, updates = _losses(folder / "run")
+    if (spent := _read(fit)) is not None and updates:
+        scores[COST] = spent["seconds"] / updates
+    curve = [math.nan if value is None else value for value in scored["drift"]["background_psnr"]["generated"]]
+    fps = float(scored["drift"]["videos"][0]["fps"])
+    return Result(row, seed, scores, recalls, tuple(curve), fps, losses, dict(references))
+
+
+def _recalls(record: dict[str, Any] | None) -> tuple[tuple[float, bool], ...]:
+    if record is None:
+        return ()
+    recalls = [recall for video in record["videos"] for recall in video["recalls"]]
+    return tuple((r["hidden_seconds"], r["identity_right"]) for r in recalls if r["witnessed"])
+
+
+def _minutes(record: dict[str, Any]) -> float | None:
+    """How much worse a place is in the last minute than in the first: PSNR to the first visit, dB."""
+    first, last = [], []
+    for video in record["videos"]:
+        for second, psnr in (video["place"] or {"returns": []})["returns"]:
+            first += [psnr] if second < 60 else []
+            last += [psnr] if second >= video["pixel_frames"] / video["fps"] - 60 else []
+    return float(np.mean(last) - np.mean(first)) if first and last else None
+
+
+def _losses(run: Path) -> tuple[dict[str, float], int]:
+    """Loss by noise level over the last quarter of the updates, and the number of updates."""
+    lines: dict[int, dict[str, str]] = {}
+    for path in sorted(run.glob("csv/start*/metrics.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            lines |= {int(line["step"]): line for line in csv.DictReader(file) if line.get("loss")}
+    if not lines:
+        return {}, 0
+    updates = max(lines) + 1
+    late = [line for step, line in lines.items() if step >= 0.75 * updates]
+    edges = ("0.0", *map(str, SIGMA_EDGES), "1.0")
+    losses = {}
+    for low, high in pairwise(edges):
+        values = [float(line[key]) for line in late if line.get(key := f"loss_sigma/{low}-{high}")]
+        if values:
+            losses[f"{low}-{high}"] = float(np.mean(values))
+    return losses, updates
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_results(results: Sequence[Result], where: Mapping[str, str], output: Path) -> str:
+    """results.json, results.csv, table.md and the figures; the table is given back."""
+    text = table(results, where)
+    record = {"where": dict(where), "results": [asdict(result) for result in results]}
+    with replacing(output / "results.json") as unfinished:
+        unfinished.write_text(json.dumps(_plain(record), indent=1) + "\n", encoding="utf-8")
+    columns = [*COLUMNS, *EXTRA]
+    with replacing(output / "results.csv") as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "seed", *columns])
+        writer.writerows([r.row, r.seed, *(r.scores.get(column, "") for column in columns)] for r in results)
+    with replacing(output / "table.md") as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
+    figures: dict[str, Callable[[Axes, Mapping[str, list[Result]]], None]] = {
+        "recall": _draw_recall,
+        "quality": _draw_quality,
+        "drift": _draw_drift,
+        "cost": _draw_cost,
+        "loss_sigma": _draw_loss,
+    }
+    by_row = _by_row(results)
+    for name, draw in figures.items():
+        figure = Figure(figsize=(7.2, 4.2), dpi=120, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure.subplots(), by_row)
+        with replacing(output / f"{name}.png") as unfinished:
+            figure.savefig(unfinished, format="png")
+    return text
+
+
+def table(results: Sequence[Result], where: Mapping[str, str]) -> str:
+    """Markdown: a line a row, mean and standard deviation over seeds, then the references."""
+    decimals = {column: places for column, (_, _, places) in COLUMNS.items()} | EXTRA
+    by_row = _by_row(results)
+    columns = [c for c in decimals if any(c in r.scores for r in results)]
+    lines = [f"| row | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for row, found in by_row.items():
+        cells = [_cell([r.scores[c] for r in found if c in r.scores], decimals[c]) for c in columns]
+        lines.append(f"| {row} | {len(found)} | {' | '.join(cells)} |")
+    for who in (CEILING, *FLOORS):
+        known = [r.references[who] for r in results if who in r.references]
+        cells = [_cell([values[c] for values in known if c in values][:1], decimals[c]) for c in columns]
+        if any(cells):
+            lines.append(f"| *{who}* | | {' | '.join(cells)} |")
+    said = ", ".join(f"{key} {value}" for key, value in where.items())
+    return "\n".join([*lines, "", f"Mean ± standard deviation over seeds; seconds for the time. {said}."])
+
+
+def _cell(values: Sequence[float], decimals: int) -> str:
+    if not values:
+        return ""
+    spread = f" ± {np.std(values, ddof=1):.{decimals}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{decimals}f}{spread}"
+
+
+def _by_row(results: Iterable[Result]) -> dict[str, list[Result]]:
+    by_row: dict[str, list[Result]] = {}
+    for result in results:
+        by_row.setdefault(result.row, []).append(result)
+    return by_row
+
+
+def _legend(axes: Axes) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
+
+
+def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+    for row, found in by_row.items():
+        x, y = [], []
+        for low, high in pairwise(HIDDEN_BINS):
+            inside = [(s, right) for result in found for s, right in result.recalls if low <= s < high]
+            if inside:
+                x.append(np.mean([s for s, _ in inside]))
+                y.append(np.mean([right for _, right in inside]))
+        if x:
+            axes.plot(x, y, "o-", markersize=4, label=row)
+    axes.axhline(1 / 48, color="black", linewidth=1, linestyle=":", label="chance, 1 of 48")
+    axes.axvline(REACH_SECONDS, color="gray", linewidth=1, label="FramePack's window")
+    axes.set(
+        xlabel="seconds hidden", ylabel="identity right", ylim=(-0.03, 1.05), title="Is what was hidden remembered?"
+    )
+    _legend(axes)
+
+
+def _draw_quality(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+    for row, found in by_row.items():
+        length = min(len(result.curve) for result in found)
+        curves = np.ma.masked_invalid([result.curve[:length] for result in found])
+        curve = curves.mean(0).filled(math.nan)
+        axes.plot(np.arange(1, length + 1) / found[0].fps, curve, label=row, linewidth=1.2)
+    axes.set(xlabel="seconds", ylabel="background PSNR (dB)", title="Does the picture stay?")
+    _legend(axes)
+
+
+def _draw_drift(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+    column = "background drift"
+    values = [[r.scores[column] for r in found if column in r.scores] for found in by_row.values()]
+    places = np.arange(len(values))
+    spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
+    axes.bar(places, [np.mean(v) if v else math.nan for v in values], yerr=spread, capsize=3)
+    axes.set_xticks(places, list(by_row), rotation=40, ha="right", fontsize=7)
+    axes.set(ylabel="dB", title="Background PSNR, last minus first 15 %")
+
+
+def _draw_cost(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+    for row, found in by_row.items():
+        points = [(r.scores[COST], r.scores["background drift"]) for r in found if COST in r.scores]
+        if points:
+            x, y = np.mean(points, 0)
+            axes.plot(x, y, "o", label=row)
+            axes.annotate(row, (x, y), (4, 3), textcoords="offset points", fontsize=7)
+    axes.set(
+        xlabel="seconds of training an update", ylabel="background drift (dB)", title="What holding the picture costs"
+    )
+
+
+def _draw_loss(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+    for row, found in by_row.items():
+        keys = [key for key in found[0].loss_sigma if all(key in r.loss_sigma for r in found)]
+        if keys:
+            axes.plot(
+                keys, [np.mean([r.loss_sigma[key] for r in found]) for key in keys], "o-", markersize=4, label=row
+            )
+    axes.set(xlabel="noise level", ylabel="training loss", title="Loss by noise level, last quarter of the updates")
+    _legend(axes)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
