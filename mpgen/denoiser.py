@@ -24,16 +24,16 @@ class DenoiserConfig:
         dit: sizes of the backbone.
         semantic: the long-term memory; null leaves FramePack alone (Table 2, "F1 w/ CT").
         layout: how many latent frames a section has and how its history is packed.
-        order: f1 makes sections in the order of time, f0 the last one first (FramePack-F0, "inverted anti-drifting").
         frame_index: which indices in time a section and its context carry (§4.1.3).
+        order: f1 makes sections in the order of time, f0 the last one first (FramePack-F0, "inverted anti-drifting").
         schedule: which sections are noisy at the same time: one after another, or MAGI-1's window.
     """
 
     dit: DiTConfig = field(default_factory=DiTConfig)
     semantic: SemanticPackConfig | None = field(default_factory=SemanticPackConfig)
     layout: Forward = field(default_factory=Forward)
-    order: Literal["f1", "f0"] = "f1"
     frame_index: FrameIndex = field(default_factory=LocalIndex)
+    order: Literal["f1", "f0"] = "f1"
     schedule: Schedule = field(default_factory=Sequential)
 
 

@@ -1,5 +1,6 @@
 """Small networks and features shared by the tests; all sizes differ, so that no transpose can hide."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ from mpgen.training.callbacks.ema import EMA
 from mpgen.training.forcing import DirectForcing
 from mpgen.training.module import LongVideoModule
 from mpgen.training.schedule import WarmupCosine
+
+# Small products are no faster on several threads, and threads that wait for each other beside other processes (pytest
+# -n auto, the commands that tests run) take twenty times as long.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 ROWS, COLUMNS = 6, 10  # of latents; 3 x 5 patches, so that packing pads both axes
 TEXT_WIDTH, POOLED_WIDTH, IMAGE_WIDTH, IMAGE_TOKENS = 10, 7, 5, 4

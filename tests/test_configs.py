@@ -11,13 +11,20 @@ import yaml
 from mpgen.cli import COMMANDS
 from mpgen.data.commands.cache import SHORT_NAMES
 from mpgen.denoiser import Denoiser
+from mpgen.generation.rollout import Sampling, rollout
+from mpgen.sampling import euler
+from mpgen.tensors import Guidance
 from mpgen.training import cli
+from mpgen.training.module import LongVideoModule
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import section_losses
 from mpgen.training.parameters import select_trainable
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 # The released transformer with FramePack's additions has 12.8 billion parameters.
 BACKBONE = 12_000_000_000
+SMALL = 10_000_000  # parameters of what can be run here
 
 
 def command(config: Path) -> list[str]:
@@ -47,20 +54,45 @@ def test_every_config_opens_with_a_command_that_uses_it(config):
 
 
 @pytest.mark.parametrize("config", TRAINING, ids=lambda path: path.stem)
-def test_every_training_config_makes_its_classes(monkeypatch, config):
+def test_every_training_config_makes_its_classes_and_runs(monkeypatch, config):
     made = parsed(monkeypatch, command(config))
-    assert made.datamodule.settings.section_latent_frames == made.model.denoiser_config.layout.section
-
-
-@pytest.mark.parametrize("config", TRAINING, ids=lambda path: path.stem)
-def test_every_model_config_builds_on_the_meta_device(monkeypatch, config):
-    model = parsed(monkeypatch, command(config)).model
+    model = made.model
+    assert made.datamodule.settings.section_latent_frames == model.denoiser_config.layout.section
     with torch.device("meta"):
         denoiser = Denoiser(model.denoiser_config)
     count = sum(parameter.numel() for parameter in denoiser.parameters())
     assert 0 < select_trainable(denoiser, model.train_patterns).count <= count
     if config.stem in ("stage1_memorypack", "df_stage2"):
         assert count > BACKBONE
+    if count < SMALL:
+        run(model)
+
+
+def run(model: LongVideoModule) -> None:
+    """One update's losses on two sections, and two sections generated."""
+    denoiser, dit = Denoiser(model.denoiser_config), model.denoiser_config.dit
+    select_trainable(denoiser, model.train_patterns)
+    frames = denoiser.layout.section
+    start, latents = torch.randn(2, dit.in_channels, 1, 4, 4), torch.randn(2, dit.in_channels, 2 * frames, 4, 4)
+    features = (torch.randn(2, 3, dit.text_embed_dim), torch.randn(2, 4, dit.image_proj_dim))
+    guidance = Guidance(
+        features[0], torch.ones(2, 3, dtype=torch.bool), torch.randn(2, dit.pooled_projection_dim), features[1]
+    )
+    options = {
+        "forcing": model.forcing,
+        "sigma_draw": model.sigma,
+        "noise": KeyedNoise(0, 0),
+        "guidance_scale": model.guidance_scale,
+        "memory_windows": model.memory_windows,
+    }
+    losses = list(section_losses(denoiser, start, latents, guidance, ("a", "b"), **options))
+    assert len(losses) == denoiser.schedule.count_stages(2)
+    for section in losses:
+        section.loss.backward()
+    assert bool(denoiser.proj_out.weight.grad.any())
+    sampling = Sampling(euler, 2, 1.0, model.guidance_scale, 0)
+    sections = list(rollout(denoiser.eval(), start, guidance, 2, sampling))
+    assert [tuple(section.shape) for section in sections] == [(2, dit.in_channels, frames, 4, 4)] * 2
 
 
 @pytest.mark.parametrize("name", ["quickstart", "stage1_memorypack", "df_stage2"])

@@ -134,7 +134,9 @@ def test_a_wrong_class_is_named_with_the_nearest(complaint, key, name, near):
 
 def test_a_class_of_another_kind_is_told_the_possible_ones(complaint):
     said = complaint({"model.forcing": "torch.nn.Linear"})
-    assert said.endswith("wanted one of DirectForcing, StudentForcing, TeacherForcing")
+    assert said.endswith(
+        "wanted one of CorruptedHistory, DirectForcing, RecycledErrors, StudentForcing, TeacherForcing"
+    )
 
 
 @pytest.mark.parametrize(

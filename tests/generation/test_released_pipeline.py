@@ -159,7 +159,7 @@ def test_calls_and_latents_are_those_of_the_released_pipeline(
     monkeypatch.setattr(rollout_module, "_noise", lambda shape, seed, number: firsts[number]["hidden_states"])
     guidance = guidance_of(firsts[0])
     seen, pack = [], ours.pack
-    monkeypatch.setattr(ours, "pack", lambda history, memory: seen.append(history) or pack(history, memory))
+    monkeypatch.setattr(ours, "pack", lambda history, *rest: seen.append(history) or pack(history, *rest))
     layout = ORDERS[order].like(ours.layout).for_video(num_sections)
     sampling = Sampling(euler, STEPS, shift_for_tokens(TOKENS), GUIDANCE, 0)
     sections = list(rollout(ours, start, guidance, num_sections, sampling, layout=layout, end=end))
