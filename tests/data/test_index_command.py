@@ -68,6 +68,7 @@ def test_it_counts_what_it_found_and_why_not(mpgen, sekai, tmp_path):
     wanted = {"found": "6", "hours": "0.02", "with a camera path": "1"}
     wanted |= {"missing": "1", "duplicate": "1", "too short": "1", "bad id": "1"}
     assert wanted.items() <= counts(out).items()
+    assert "index.jsonl: 6 clips of 1 source\n" in out
     assert out.endswith(f"next:\n  mpgen data score {data}\n")
     assert len(read_clips(data / "index.jsonl")) == 6
     assert rejects(data)[0] == ["source", "row", "video", "reason", "detail"]
@@ -106,6 +107,19 @@ def test_another_source_is_added_and_the_same_one_replaced_in_whatever_order(mpg
         made.append([(data / name).read_bytes() for name in ("index.jsonl", "index_rejects.csv")])
     assert made[0] == made[1] == made[2]
     assert [clip.source for clip in read_clips(data / "index.jsonl")] == ["sekai"] * 6 + ["zoo"]
+
+
+def test_hours_are_those_of_clips_whose_length_the_table_tells(mpgen, tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "m.csv").write_text("video,start_seconds,end_seconds\na.mp4,0,36\na.mp4,36,\n")
+    arguments = ["--source", "folder", "--root", tmp_path, "--output", tmp_path / "d"]
+    told = counts(mpgen("data", "index", *arguments, "--csv", tmp_path / "m.csv")[1])
+    assert (told["found"], told["of unknown length"], told["hours of the others"]) == ("2", "1", "0.01")
+    out = mpgen("data", "index", *arguments)[1]
+    assert "folder: 1 row\n" in out
+    assert "index.jsonl: 1 clip of 1 source\n" in out
+    assert counts(out)["of unknown length"] == "1"
+    assert not [name for name in counts(out) if name.startswith("hours")]
 
 
 def test_a_clip_of_two_collections_is_used_once(mpgen, sekai, tmp_path):

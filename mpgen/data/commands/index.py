@@ -84,10 +84,11 @@ def index(
     found = _collect(SOURCES[source].read(name, table, root), output, others, min_seconds)
     _refuse_missing(found, max_missing, table, root)
 
+    sources = {clip.source for clip in others} | {name}
     write_clips(index_file, sorted([*others, *found.clips], key=lambda clip: (clip.source, clip.row)))
     _write_rejects(output / REJECTS, name, found.rejects)
     print(_summary(name, found, table))
-    print(f"{index_file}: {len(others) + len(found.clips)} clips of {len({c.source for c in others} | {name})} sources")
+    print(f"{index_file}: {_of(len(others) + len(found.clips), 'clip')} of {_of(len(sources), 'source')}")
     if found.rejects:
         print(f"{output / REJECTS}: the other rows, each with its reason")
     print(f"next:\n  mpgen data score {output}")
@@ -145,20 +146,25 @@ def _summary(name: str, found: Indexed, table: Path | None) -> str:
     reasons = ["missing", "duplicate", "too_short"]
     reasons += sorted(set(counts).difference(reasons))
     choice = CaptionChoice()
+    some_known = found.unknown_length < len(found.clips)
     notes = {
-        "hours": f"{found.seconds / 3600:.2f}",
         "of unknown length": found.unknown_length,
+        "hours of the others" if found.unknown_length else "hours": some_known and f"{found.seconds / 3600:.2f}",
         "part of a whole video": sum(clip.start_seconds > 0 or clip.end_seconds is not None for clip in found.clips),
         "without a caption": sum(not choice.choose(clip.captions) for clip in found.clips),
         "with unreadable letters": sum("\ufffd" in "".join(clip.captions.values()) for clip in found.clips),
         "with a camera path": sum(clip.camera is not None for clip in found.clips),
     }
-    lines = [f"{name}: {found.rows} rows", f"  {'found':<26} {len(found.clips):>9}"]
+    lines = [f"{name}: {_of(found.rows, 'row')}", f"  {'found':<26} {len(found.clips):>9}"]
     lines += [f"    {what:<24} {count:>9}" for what, count in notes.items() if count]
     lines += [f"  {reason.replace('_', ' '):<26} {counts[reason]:>9}" for reason in reasons]
     if table is not None and find_encoding(table) == "cp1252":
         lines.append(f"  {table} is not UTF-8; it was read as cp1252")
     return "\n".join(lines)
+
+
+def _of(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _write_rejects(path: Path, name: str, rejects: Iterable[Reject]) -> None:
