@@ -31,7 +31,7 @@ from mpgen.data.records import VideoRecord
 from mpgen.errors import UserError
 from mpgen.sections import TEMPORAL_STRIDE
 
-CACHE_VERSION = 1  # raise it when the same settings would give other tensors
+CACHE_VERSION = 2  # raise it when the same settings would give other tensors
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

@@ -39,14 +39,14 @@ class DecodedVideo:
     """The frames of a start image and whole sections.
 
     Args:
-        frames: 1 + 4k of them.
+        frames: 1 + 4k of them, as planes: so they can go from process to process in one piece.
         num_sections: at least 1.
         frames_decoded: how many there were before the last section was made whole.
         state: of the file, before it was read.
         sha256: of the whole file.
     """
 
-    frames: UInt8[np.ndarray, "t h w 3"]
+    frames: UInt8[np.ndarray, "t 3 h w"]
     num_sections: int
     frames_decoded: int
     state: SourceState
@@ -82,7 +82,7 @@ def decode_record(
         raise VideoError(
             record.path, "too_short", f"has {len(frames)} frames, wanted {wanted} for the start image and a section"
         )
-    kept = frames[: pixel_frames(1 + num_sections * section_latent_frames)]
+    kept = frames[: pixel_frames(1 + num_sections * section_latent_frames)].transpose(0, 3, 1, 2)
     return DecodedVideo(kept, num_sections, len(frames), state, sha256)
 
 

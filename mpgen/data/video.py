@@ -25,7 +25,7 @@ from mpgen.data.reading import (
     VideoError,
     declared_seconds,
     decode_frames,
-    fit,
+    fit_into,
     open_video,
     require_rate,
     resample,
@@ -33,6 +33,8 @@ from mpgen.data.reading import (
     to_rgb,
 )
 from mpgen.errors import UserError
+
+MOST_AT_FIRST = 2400  # frames to make room for because a file says that it has so many, which may be untrue
 
 
 class VideoWriter:
@@ -168,7 +170,7 @@ def decode_clip(
     """The frames of a span of a video at a wanted rate and size, upright, with square pixels.
 
     Frame k is the one nearest in time to start + k / fps; a source within 0.5 % of the rate gives its frames as they
-    are. Pictures are scaled to cover the size and cropped at the centre.
+    are. Pictures are scaled to cover the size and cropped at the centre. They lie in memory as planes, [t, 3, h, w].
 
     Args:
         path: any file FFmpeg reads.
@@ -189,14 +191,15 @@ def decode_clip(
         source_fps = require_rate(path, stream, fps)
         until_end = None if end_seconds is None else max(1, round((end_seconds - start_seconds) * fps))
         limit = min((count for count in (until_end, max_frames) if count is not None), default=None)
-        frames: list[np.ndarray] = []
+        declared = declared_seconds(container, stream)
+        in_file = None if declared is None else round((declared - start_seconds) * fps)
+        expected = min((count for count in (in_file, limit) if count is not None), default=0)
+        frames = _Frames(expected + 1, height_px, width_px)  # a length is rounded
         timed = _without_gaps(path, timed_frames(path, container, stream, start_seconds), start_seconds, end_seconds)
         for frame in resample(timed, fps, start_seconds, same_rate=abs(source_fps - fps) / fps < SAME_RATE):
-            frames.append(fit(path, reformatter, frame.picture, stream, height_px, width_px))
+            fit_into(frames.add(), path, reformatter, frame.picture, stream)
             if len(frames) == limit:
-                return np.stack(frames)
-        declared = declared_seconds(container, stream)
-    in_file = None if declared is None else round((declared - start_seconds) * fps)
+                return frames.pictures
     promised = min((count for count in (in_file, until_end) if count is not None), default=0)
     if len(frames) + 1 < MIN_DECODED * promised:
         raise VideoError(path, "corrupt_stream", f"gives {len(frames)} of {promised} frames")
@@ -208,7 +211,37 @@ def decode_clip(
             "too_short",
             f"ends {len(frames) / fps:.2f} s after {start_seconds:g} s, wanted up to {end_seconds:g} s",
         )
-    return np.stack(frames)
+    return frames.pictures
+
+
+class _Frames:
+    """Pictures as planes in one piece of memory, which grows; what was not written to takes up none.
+
+    Args:
+        expected: how many there may be; a wrong number costs a copy.
+        height_px: of each.
+        width_px: of each.
+    """
+
+    def __init__(self, expected: int, height_px: int, width_px: int) -> None:
+        self._planes = np.empty((min(max(expected, 1), MOST_AT_FIRST), 3, height_px, width_px), np.uint8)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self) -> UInt8[np.ndarray, "3 h w"]:
+        """Where the next one goes."""
+        if self._count == len(self._planes):
+            grown = np.empty((2 * self._count, *self._planes.shape[1:]), np.uint8)
+            grown[: self._count] = self._planes
+            self._planes = grown
+        self._count += 1
+        return self._planes[self._count - 1]
+
+    @property
+    def pictures(self) -> UInt8[np.ndarray, "t h w 3"]:
+        return self._planes[: self._count].transpose(0, 2, 3, 1)
 
 
 def _without_gaps(

@@ -25,6 +25,8 @@ class VideoAutoencoder(ABC):
     latent_channels: int
     overlap_latent_frames: int
     """Latent frames before a section that decoding it needs to see; their frames are cross-faded. 0 if causal."""
+    dtype: torch.dtype = torch.float32
+    """What it computes in. A clip of this dtype has the latents of the float32 one, in less memory."""
 
     @abstractmethod
     def encode(self, clip: Clip) -> Encoded:

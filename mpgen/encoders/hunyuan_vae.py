@@ -115,7 +115,8 @@ class HunyuanVAE(VideoAutoencoder):
         return torch.cat(rows).to(latents.device)
 
     def _encode_one(self, network: nn.Module, clip: Tensor) -> Tensor:
-        distribution = network.encode(clip.to(self.device, self.dtype)).latent_dist
+        clip = clip.to(self.dtype)  # before the draws too, which are then those of any clip that becomes this one
+        distribution = network.encode(clip.to(self.device)).latent_dist
         latents = distribution.mode().float()
         if self.posterior == "sample":
             latents = latents + distribution.std.float() * self._noise(clip, latents.shape).to(latents.device)

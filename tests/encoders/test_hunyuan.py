@@ -138,6 +138,16 @@ def test_default_dtypes_give_float32_near_that_of_float32(make_encoders, random_
         assert 0 < (ours - wanted).abs().mean() < 0.05 * wanted.abs().mean()
 
 
+@pytest.mark.parametrize("posterior", ["mode", "sample"])
+def test_a_clip_in_the_dtype_of_the_autoencoder_has_the_latents_of_the_float32_one(
+    make_encoders, random_clip, posterior
+):
+    vae = make_encoders(vae_dtype="bfloat16", posterior=posterior).vae
+    clip = random_clip(1, 5)
+    assert vae.dtype == torch.bfloat16
+    torch.testing.assert_close(vae.encode(clip.to(vae.dtype)), vae.encode(clip), atol=0, rtol=0)
+
+
 def test_a_part_is_read_when_it_is_first_needed_and_kept(make_encoders, loads, random_clip):
     encoders = make_encoders()
     encoders.image.encode(torch.zeros(1, 3, 16, 24))
