@@ -84,20 +84,19 @@ def run(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: 
 @pytest.mark.parametrize(
     ("devices", "batch_size", "num_workers", "kills"),
     [
-        pytest.param(1, 2, 0, [3, 9], id="one rank, no workers, killed twice"),
-        pytest.param(1, 2, 2, [7], id="one rank, two workers"),
-        pytest.param(2, 1, 2, [7], id="two ranks, two workers"),
+        pytest.param(1, 2, [0, 2, 0], [3, 9], id="one rank, without workers, with two, and without"),
+        pytest.param(2, 1, [2, 2], [7], id="two ranks, two workers"),
     ],
 )
 def test_a_killed_run_consumes_what_an_uninterrupted_one_does(folder, devices, batch_size, num_workers, kills):
     whole = planned(folder, devices * batch_size)
     assert len(whole) == 18  # six updates an epoch, so the kills are in the middle of the first and the second
     done = 0
-    for kill_at in kills:
-        consumed = run(folder, devices, batch_size, num_workers, kill_at)
+    for workers, kill_at in zip(num_workers, kills, strict=False):
+        consumed = run(folder, devices, batch_size, workers, kill_at)
         assert consumed == whole[done:kill_at]
         done = kill_at // EVERY * EVERY  # the last checkpoint
-    assert run(folder, devices, batch_size, num_workers, -1) == whole[done:]
+    assert run(folder, devices, batch_size, num_workers[-1], -1) == whole[done:]
 
 
 @pytest.mark.slow
