@@ -54,7 +54,7 @@ def draw(info: Path, images: Path, seed: int) -> list[tuple[str, str, str, int]]
         drawn += generator.sample(there, min(len(there), total - len(drawn)))
     places = [(seconds, index) for seconds, count in LENGTHS for index in range(count)]
     return [
-        (f"{seconds:02d}s_{index:03d}", str(images / name), prompt, seconds)
+        (f"{seconds:02d}s_{index:03d}", str((images / name).resolve()), prompt, seconds)
         for (seconds, index), (name, prompt) in zip(places, drawn, strict=True)
     ]
 

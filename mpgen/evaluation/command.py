@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
+from mpgen.data.suite import read_suite
 from mpgen.data.video import VideoError
 from mpgen.errors import UserError
 from mpgen.evaluation.dimensions import choose
@@ -17,12 +18,13 @@ from mpgen.evaluation.report.page import write_page
 from mpgen.evaluation.results import Scoring, VideoResult
 from mpgen.evaluation.runner import Plan, run
 from mpgen.evaluation.stream import Colour, video_info
-from mpgen.evaluation.suite import Skipped, Video, find_videos, read_suite
+from mpgen.evaluation.suite import Skipped, Video, find_videos
 from mpgen.evaluation.summary import Averaging, summarise, worst_first
 from mpgen.evaluation.tables import Evaluation, as_record, terminal_table, write_csv, write_json
 from mpgen.evaluation.world.command import score_world
 
-CHUNK_FRAMES_CPU, CHUNK_FRAMES_GPU = 8, 64
+# One by one on a CPU: a frame is still in the caches when the next probe looks at it.
+CHUNK_FRAMES_CPU, CHUNK_FRAMES_GPU = 1, 64
 
 
 def evaluate(
@@ -88,7 +90,7 @@ def evaluate(
     devices = _devices(device, workers)
     if world is not None and not (world / "truth").is_dir():
         raise UserError(f"{world}: has no folder `truth`; wanted the folder that `mpgen world` made (--world)")
-    found, skipped = find_videos(videos, output, None if manifest is None else read_suite(manifest))
+    found, skipped = find_videos(videos, output, None if manifest is None else read_suite(manifest, "--manifest"))
     if not found:
         raise UserError(f"{videos}: has no video{_first_of(skipped)}; wanted the folder of generated videos (--videos)")
     looks = find_looks(scoring.dimensions, weights, precision)

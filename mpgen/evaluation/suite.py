@@ -1,35 +1,18 @@
-"""Which videos there are, of which method and length, and the manifest that a suite such as the paper's is written in.
+"""Which videos there are, and of which method and length; a suite (`mpgen.data.suite`) may say."""
 
-A manifest is a CSV with a column `name` (or `video`: a file's path in the folder, its ending may be left out) and any
-of `prompt`, `image`, `seconds` and `method`. The paper's suite (§5.2) is 60 videos of 10 s, 60 of 30 s and 40 of 60 s:
-`configs/evaluate/paper_suite.csv` has its rows, to be filled with images and prompts.
-"""
-
-import csv
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpgen.data.suite import SuiteRow
 from mpgen.errors import UserError
 from mpgen.evaluation.drift import Generated, read_generated
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 LENGTHS_SECONDS = (10, 30, 60)
 _NEAR = 1.75  # a video this many times shorter or longer than each of them is a group of its own
-_COLUMNS = ("prompt", "image", "seconds", "method")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a manifest; what it does not say is empty."""
-
-    name: str
-    prompt: str = ""
-    image: str = ""
-    seconds: float | None = None
-    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,33 +42,9 @@ class Skipped:
     reason: str
 
 
-def read_suite(path: Path) -> list[Row]:
-    """
-    Raises:
-        UserError: it cannot be read, has no names, names one twice, or a length is not a number.
-    """
-    if not path.is_file():
-        raise UserError(f"--manifest {path} does not exist")
-    rows: dict[str, Row] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(line for line in file if not line.startswith("#"))
-            key = next((name for name in ("name", "video") if name in (reader.fieldnames or ())), None)
-            if key is None:
-                raise UserError(f"--manifest {path} has the columns {reader.fieldnames}: wanted `name` or `video`")
-            for number, record in enumerate(reader, 1):
-                name = (record[key] or "").strip()
-                if not name or name in rows:
-                    raise UserError(f"{path} row {number}: {name!r} is {'there twice' if name else 'no name'}")
-                given = {column: (record.get(column) or "").strip() for column in _COLUMNS}
-                seconds = _seconds(f"{path} row {number}", given["seconds"])
-                rows[name] = Row(name, given["prompt"], given["image"], seconds, given["method"])
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise UserError(f"--manifest {path} cannot be read as CSV: {error}") from error
-    return list(rows.values())
-
-
-def find_videos(folder: Path, output: Path, manifest: Sequence[Row] | None = None) -> tuple[list[Video], list[Skipped]]:
+def find_videos(
+    folder: Path, output: Path, manifest: Sequence[SuiteRow] | None = None
+) -> tuple[list[Video], list[Skipped]]:
     """The videos of a folder and its sub-folders by name, and every other file with the reason why it is none.
 
     The output folder may lie inside; hidden files and the JSON beside a video are not worth a word.
@@ -105,7 +64,7 @@ def find_videos(folder: Path, output: Path, manifest: Sequence[Row] | None = Non
             if not (path.suffix == ".json" and any(path.with_suffix(suffix).exists() for suffix in SUFFIXES)):
                 skipped.append(Skipped(inside.as_posix(), f"not a video: wanted one of {' '.join(SUFFIXES)}"))
             continue
-        row = Row("") if rows is None else _row_of(inside, rows)
+        row = SuiteRow("") if rows is None else _row_of(inside, rows)
         if row is None:
             skipped.append(Skipped(inside.as_posix(), "not in the manifest"))
             continue
@@ -125,7 +84,7 @@ def length_group(seconds: float | int) -> str:
     return f"{nearest if near else max(1, round(seconds))} s"
 
 
-def _describe(path: Path, inside: Path, folder: Path, row: Row) -> Video:
+def _describe(path: Path, inside: Path, folder: Path, row: SuiteRow) -> Video:
     sidecar = path.with_suffix(".json")
     generated = read_generated(sidecar)
     card = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
@@ -135,18 +94,6 @@ def _describe(path: Path, inside: Path, folder: Path, row: Row) -> Video:
     return Video(path, inside.with_suffix("").as_posix(), method, prompt, generated)
 
 
-def _row_of(inside: Path, rows: dict[str, Row]) -> Row | None:
+def _row_of(inside: Path, rows: dict[str, SuiteRow]) -> SuiteRow | None:
     names = (inside.as_posix(), inside.with_suffix("").as_posix(), inside.name, inside.stem)
     return next((rows[name] for name in names if name in rows), None)
-
-
-def _seconds(place: str, text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise UserError(f"{place}: seconds {text!r} is not a number") from None
-    if not 0 < seconds < math.inf:
-        raise UserError(f"{place}: seconds {text}: wanted more than 0")
-    return seconds

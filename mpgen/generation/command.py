@@ -8,7 +8,7 @@ from typing import Literal
 from mpgen.checkpoints import LoadedModel, load_for_generation
 from mpgen.errors import UserError
 from mpgen.flow import shift_for_tokens
-from mpgen.generation.inputs import from_image, from_scene, from_video, from_world, size_for
+from mpgen.generation.inputs import from_image, from_scene, from_suite, from_video, from_world, size_for
 from mpgen.generation.models import choose_device, load_pipeline
 from mpgen.generation.offload import stream_blocks
 from mpgen.generation.pipeline import Job, Made, generate_video
@@ -33,6 +33,7 @@ def generate(
     continue_from: Path | None = None,
     scene: Literal["occlude", "panback", "steady", "bounce"] | None = None,
     world: Path | None = None,
+    suite: Path | None = None,
     context: Literal["first_frame", "witness"] = "first_frame",
     num_videos: int = 32,
     seconds: float = 5.0,
@@ -53,16 +54,17 @@ def generate(
 ) -> None:
     """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
-    Say what to start from in one of four ways: --image and --prompt; --continue_from, a video to go on with; --scene,
-    for a first frame and a caption of the built-in world; or --world, a folder that `mpgen world` made, whose held-out
-    videos are all made again.
+    Say what to start from in one of five ways: --image and --prompt; --continue_from, a video to go on with; --scene,
+    for a first frame and a caption of the built-in world; --world, a folder that `mpgen world` made, whose held-out
+    videos are all made again; or --suite, a CSV with a row for every video, such as the paper's.
 
     Example: mpgen generate --ckpt_path runs/quickstart/checkpoints/last.ckpt --scene bounce --output out.mp4
     Example: mpgen generate --model weights/HunyuanVideo --image cat.png --prompt "a cat" --sampler unipc --steps 25
     --output cat.mp4
+    Example: mpgen generate --model weights/HunyuanVideo --suite configs/evaluate/paper_suite.csv --output samples/ours
 
     Args:
-        output: the mp4 to write, with a JSON of the same name beside it; a folder with --world.
+        output: the mp4 to write, with a JSON of the same name beside it; a folder with --world or --suite.
         ckpt_path: a checkpoint that `mpgen fit` wrote; it knows its own encoders.
         model: in its place, a folder with released FramePack or HunyuanVideo weights.
         memory: with --model, a checkpoint of `mpgen fit` or a folder of `mpgen export`, laid over those weights.
@@ -77,9 +79,11 @@ def generate(
         continue_from: a video whose frames come first in the output; what follows is new. With --order f1.
         scene: a family of the built-in world; --seed says which of its scenes.
         world: make the held-out videos of this world.
+        suite: make the videos of this CSV: name, image (a relative path begins at the CSV), and if wanted prompt and
+            seconds. `mpgen evaluate --manifest` takes the same file.
         context: with --world, what the model is given: the first frame, or all true frames until the object has hidden.
         num_videos: with --world, how many of them.
-        seconds: length of what is made, rounded up to whole sections.
+        seconds: length of what is made, rounded up to whole sections; with --suite, where a row does not say.
         fps: frames per second; those of training, and 30 for released weights, if not given.
         resolution: choose the released size that is nearest in shape to the image; 640 is the released one, whose wide
             shape is 480x832, and is taken for released weights if no size is given.
@@ -98,7 +102,8 @@ def generate(
         offload: for a model larger than the GPU: one large module there at a time, the backbone block by block.
         overwrite: replace files that are there.
     """
-    sources = (("--image", image), ("--continue_from", continue_from), ("--scene", scene), ("--world", world))
+    given_sources = (image, continue_from, scene, world, suite)
+    sources = tuple(zip(("--image", "--continue_from", "--scene", "--world", "--suite"), given_sources, strict=True))
     ways = [name for name, given in sources if given is not None]
     if len(ways) != 1:
         wanted = ", ".join(name for name, _ in sources)
@@ -115,7 +120,8 @@ def generate(
         raise UserError(f"{' and '.join(with_model)} without --model: a checkpoint has its own weights")
     if world is not None and (end_image is not None or prompts is not None or resolution or height_px):
         raise UserError("--world makes its videos as they are: wanted no --end_image, --prompts or size")
-
+    if suite is not None and (end_image is not None or prompt is not None or prompts is not None):
+        raise UserError("--suite names its own texts and pictures: wanted no --prompt, --prompts or --end_image")
     if order is not None:
         _check_order(ORDERS[order], end_image, continue_from, context)
 
@@ -126,20 +132,24 @@ def generate(
     made_in = type(loaded.denoiser.layout) if order is None else ORDERS[order]
     _check_order(made_in, end_image, continue_from, context)
 
+    # Released weights alone make any released size: the one that suits the picture.
+    released = model is not None and memory is None and height_px is None and width_px is None
+    wanted_resolution = BUCKET_RESOLUTION if resolution is None and released else resolution
+
+    def choose_size(shape: tuple[int, int]) -> tuple[int, int]:
+        return size_for(loaded, shape, wanted_resolution, height_px, width_px)
+
+    evaluation = None
     if world is not None:
         jobs = from_world(loaded, world, output, context, num_videos, num_sections, made_in)
+        evaluation = f"--world {world}"
+    elif suite is not None:
+        jobs = from_suite(loaded, suite, output, seconds, choose_size, made_in)
+        evaluation = f"--manifest {suite}"
     else:
         if output.suffix != ".mp4":
             raise UserError(f"--output {output}: wanted a name that ends in .mp4")
         script = None if prompts is None else read_prompts(prompts, prompt)
-
-        # Released weights alone make any released size: the one that suits the picture.
-        released = model is not None and memory is None and height_px is None and width_px is None
-        wanted_resolution = BUCKET_RESOLUTION if resolution is None and released else resolution
-
-        def choose_size(shape: tuple[int, int]) -> tuple[int, int]:
-            return size_for(loaded, shape, wanted_resolution, height_px, width_px)
-
         known, text = None, prompt or ""
         if image is not None:
             start = from_image(image, choose_size)
@@ -154,8 +164,11 @@ def generate(
         jobs = [Job(text, start, known, num_sections, output, end, made_in, script)]
     scale = loaded.guidance_scale if guidance_scale is None else guidance_scale
     amount = shift if shift is not None else 1.0 if model is None else "auto"
-    amount = _shift_for(loaded, jobs[0]) if amount == "auto" else float(amount)
-    _make(loaded, jobs, Sampling(SAMPLERS[sampler], steps, amount, scale, seed), output, world, overwrite)
+    samplings = [
+        Sampling(SAMPLERS[sampler], steps, _shift_for(loaded, job) if amount == "auto" else float(amount), scale, seed)
+        for job in jobs
+    ]
+    _make(loaded, jobs, samplings, output, evaluation, overwrite)
 
 
 def _check_order(order: type[Layout], end_image: Path | None, continue_from: Path | None, context: str) -> None:
@@ -195,27 +208,41 @@ def _shift_for(model: LoadedModel, job: Job) -> float:
 
 
 def _make(
-    model: LoadedModel, jobs: list[Job], sampling: Sampling, output: Path, world: Path | None, overwrite: bool
+    model: LoadedModel,
+    jobs: list[Job],
+    samplings: list[Sampling],
+    output: Path,
+    evaluation: str | None,
+    overwrite: bool,
 ) -> None:
-    """Makes the jobs and says so; a suite that was interrupted goes on where it stopped."""
+    """Makes the jobs and says so; many that were interrupted go on where they stopped.
+
+    Args:
+        model: makes them.
+        jobs: one, or many in a folder.
+        samplings: one for each job.
+        output: that was asked for.
+        evaluation: what tells `mpgen evaluate` of many; None for one.
+        overwrite: replace files that are there.
+    """
     there = [job.output for job in jobs if job.output.exists()]
-    if there and not overwrite and world is None:
+    if there and not overwrite and evaluation is None:
         raise UserError(f"--output {output} exists: wanted a new name, or --overwrite true")
-    for job in jobs:
-        if world is not None and job.output in there and not overwrite:
+    for job, sampling in zip(jobs, samplings, strict=True):
+        if evaluation is not None and job.output in there and not overwrite:
             continue
         made = generate_video(model, job, sampling)
         if made.interrupted:
-            if world is None:
+            if evaluation is None:
                 raise SystemExit(_say(made, model.fps, " (interrupted)"))
             made.output.unlink()
             made.output.with_suffix(".json").unlink()
             raise SystemExit(f"{output}: interrupted; the same command goes on with {made.output.name}")
-        if world is None:
+        if evaluation is None:
             print(_say(made, model.fps, ""))
-    if world is not None:
+    if evaluation is not None:
         print(f"{output}: {len(jobs)} videos")
-        print(f"next:\n  mpgen evaluate --world {world} --videos {output} --output {output}/scores")
+        print(f"next:\n  mpgen evaluate {evaluation} --videos {output} --output {output}/scores")
 
 
 def _say(made: Made, fps: float, how: str) -> str:

@@ -1,4 +1,4 @@
-"""What a video begins from: an image, a scene of the built-in world, a video to go on with, a world's held-out ones."""
+"""What a video begins from: an image, a scene of the built-in world, a video to go on with; a suite's or a world's."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from mpgen.checkpoints import LoadedModel
 from mpgen.data.manifest import read_manifest
+from mpgen.data.suite import read_suite
 from mpgen.data.video import decode_clip, iter_video, read_video
 from mpgen.data.world.families import sample_scene
 from mpgen.data.world.render import render_scene
@@ -17,7 +18,7 @@ from mpgen.data.world.truth import load_truth
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
 from mpgen.generation.sizes import bucket_for, cover, read_picture
-from mpgen.sections import Layout
+from mpgen.sections import Layout, sections_for
 
 Frame = UInt8[np.ndarray, "h w 3"]
 ChooseSize = Callable[[tuple[int, int]], tuple[int, int]]  # height and width of a source to those of the video
@@ -52,9 +53,9 @@ def size_for(
     return height_px, width_px
 
 
-def from_image(path: Path, choose_size: ChooseSize) -> Frame:
+def from_image(path: Path, choose_size: ChooseSize, option: str = "--image") -> Frame:
     """The picture at the size that `choose_size` makes of its own."""
-    picture = read_picture(path, "--image")
+    picture = read_picture(path, option)
     return cover(picture, *choose_size((picture.height, picture.width)))
 
 
@@ -118,4 +119,37 @@ def from_world(
         jobs.append(Job(record.caption, frames[0].copy(), known, num_sections, output / f"{name}.mp4", order=order))
     if not jobs:
         raise UserError(f"{world}: no held-out video suits --context {context}")
+    return jobs
+
+
+def from_suite(
+    model: LoadedModel, suite: Path, output: Path, seconds: float, choose_size: ChooseSize, order: type[Layout]
+) -> list[Job]:
+    """The rows of a suite as jobs, each file under its row's name.
+
+    Args:
+        model: makes them.
+        suite: a CSV, see `mpgen.data.suite`.
+        output: the folder of the videos.
+        seconds: the length where a row does not say.
+        choose_size: of a picture.
+        order: of the sections.
+
+    Raises:
+        UserError: a row without an image, one that cannot be read, or a name that leads out of the folder.
+    """
+    rows = read_suite(suite, "--suite")
+    if not rows:
+        raise UserError(f"--suite {suite} has no row: wanted one for every video")
+    section, jobs = model.denoiser.layout.section, []
+    for number, row in enumerate(rows, 1):
+        place = f"{suite} row {number}"
+        name = Path(row.name if row.name.endswith(".mp4") else f"{row.name}.mp4")
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(f"{place}: name {row.name!r}: wanted a path inside the folder of videos")
+        if not row.image:
+            raise UserError(f"{place}: {row.name!r} has no image: wanted its first frame")
+        start = from_image(suite.parent / row.image, choose_size, f"{place}: image")
+        num_sections = sections_for(row.seconds or seconds, model.fps, section)
+        jobs.append(Job(row.prompt, start, None, num_sections, output / name, order=order))
     return jobs

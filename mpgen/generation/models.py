@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from mpgen.checkpoints import LoadedModel, Trained, load_released, model_card, open_trained
-from mpgen.denoiser import Denoiser, DenoiserConfig
+from mpgen.checkpoints import LoadedModel, lay_over, load_released, model_card, open_trained
+from mpgen.denoiser import DenoiserConfig
 from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.errors import UserError
 from mpgen.generation.offload import stream_blocks
@@ -64,11 +64,11 @@ def load_pipeline(
         offload=offload,
     )
     trained = None if memory is None else open_trained(memory, ema)
-    config = None if trained is None else trained.rebuild(DenoiserConfig, "denoiser")
+    config = None if trained is None else trained.network
     dtype = torch.bfloat16 if on_gpu else torch.float32
     denoiser = load_released(folder, config, lora, dtype)
     if trained is not None:
-        _lay_over(trained, denoiser)
+        lay_over(denoiser, trained.weights, trained.path)
     denoiser = denoiser.eval().requires_grad_(False)
     if offload:
         stream_blocks(denoiser, device)
@@ -87,21 +87,3 @@ def load_pipeline(
         "lora": [str(path) for path in lora],
     }
     return LoadedModel(denoiser, parts, scale, height, width, fps, Path(folder), updates, card)
-
-
-@torch.no_grad()
-def _lay_over(trained: Trained, denoiser: Denoiser) -> None:
-    """Copies every weight of the memory's file into the released network.
-
-    Raises:
-        UserError: it is of another backbone.
-    """
-    wanted = denoiser.state_dict()
-    for name, stored in trained.weights.items():
-        if name not in wanted or wanted[name].shape != stored.shape:
-            there = list(wanted[name].shape) if name in wanted else "absent"
-            raise UserError(
-                f"--memory {trained.path} does not fit --model: {name} is {list(stored.shape)} there, {there} here"
-            )
-    for name, stored in trained.weights.items():
-        wanted[name].copy_(stored.read())

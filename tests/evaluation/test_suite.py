@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mpgen.data.suite import read_suite
 from mpgen.errors import UserError
 from mpgen.evaluation.command import evaluate
-from mpgen.evaluation.suite import find_videos, length_group, read_suite
+from mpgen.evaluation.suite import find_videos, length_group
 from mpgen.parser import run_function
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def test_a_broken_sidecar_costs_its_video_only(folder):
 
 def test_the_manifest_says_which_videos_count_and_whose_they_are(folder, tmp_path):
     (tmp_path / "m.csv").write_text("# ours\nname,method,prompt,seconds\nours/a,new,a dog,10\ntop.mov,old,,\nc,,,\n")
-    found, skipped = find_videos(folder, folder / "scores", read_suite(tmp_path / "m.csv"))
+    found, skipped = find_videos(folder, folder / "scores", read_suite(tmp_path / "m.csv", "--manifest"))
     assert [(v.name, v.method, v.prompt) for v in found] == [("ours/a", "new", "a dog"), ("top", "old", "")]
     reasons = {one.video: one.reason for one in skipped}
     assert "no such video" in reasons["c"]
@@ -69,12 +70,12 @@ def test_the_manifest_says_which_videos_count_and_whose_they_are(folder, tmp_pat
 def test_a_wrong_manifest_is_told_where(tmp_path, text, wanted):
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(UserError, match=wanted):
-        read_suite(tmp_path / "m.csv")
+        read_suite(tmp_path / "m.csv", "--manifest")
 
 
 def test_missing_files_are_told(tmp_path):
     with pytest.raises(UserError, match="nope"):
-        read_suite(tmp_path / "nope.csv")
+        read_suite(tmp_path / "nope.csv", "--manifest")
     with pytest.raises(UserError, match="no such folder"):
         find_videos(tmp_path / "nope", tmp_path)
 
@@ -86,7 +87,7 @@ def test_lengths_are_grouped_by_the_nearest():
 
 
 def test_the_papers_suite_is_60_60_and_40_videos():
-    rows = read_suite(ROOT / "configs/evaluate/paper_suite.csv")
+    rows = read_suite(ROOT / "configs/evaluate/paper_suite.csv", "--manifest")
     assert Counter(row.seconds for row in rows) == {10: 60, 30: 60, 60: 40}
 
 

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mpgen.data.suite import read_suite
 from mpgen.data.video import read_video
 from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.truth import load_truth
 from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
+from mpgen.evaluation.suite import find_videos
 from mpgen.flow import shift_for_tokens
 from mpgen.generation import command
 from mpgen.generation.command import generate
@@ -87,6 +89,37 @@ def test_witnesses_see_all_until_the_object_has_hidden(trained, tmp_path, world)
         assert np.abs(read_video(path)[:known].astype(int) - truth[:known]).mean() < 6
 
 
+def test_a_suite_is_made_row_by_row_and_scored_by_the_same_file(trained, tmp_path, picture, count_calls):
+    suite, output = tmp_path / "suite.csv", tmp_path / "made"
+    suite.write_text("name,image,prompt,seconds\nlong/a,start.png,a red disc,0.6\nb,start.png,,\n")
+    generate(output, trained, suite=suite, seconds=0.1, steps=1)
+    assert len(read_video(output / "long/a.mp4")) == 17
+    assert len(read_video(output / "b.mp4")) == 9
+    found, skipped = find_videos(output, output / "scores", read_suite(suite, "--manifest"))
+    assert [(video.name, video.prompt) for video in found] == [("b", ""), ("long/a", "a red disc")]
+    assert skipped == []
+    made = count_calls(command, "generate_video")
+    (output / "b.mp4").unlink()
+    generate(output, trained, suite=suite, seconds=0.1, steps=1)
+    assert [job.output for _, job, _ in made] == [output / "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ("a,start.png\nb,", "row 2: 'b' has no image"),
+        ("a,none.png", r"row 1: image .*none\.png does not exist"),
+        ("../a,start.png", "row 1: name '../a': wanted a path inside"),
+        ("", "has no row"),
+    ],
+)
+def test_a_suite_that_cannot_be_made_names_the_row(trained, tmp_path, picture, rows, complaint):
+    (tmp_path / "suite.csv").write_text(f"name,image\n{rows}\n")
+    with pytest.raises(UserError, match=complaint):
+        generate(tmp_path / "made", trained, suite=tmp_path / "suite.csv", steps=1)
+    assert not (tmp_path / "made").exists()
+
+
 PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts", "model")
 
 
@@ -104,6 +137,8 @@ PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts"
         ({"image": "start.png", "prompts": "none.csv"}, r"none\.csv does not exist"),
         ({"image": "start.png", "fps": 0.0}, "--fps 0.0"),
         ({"scene": "bounce", "image": "start.png"}, "given --image and --scene"),
+        ({"suite": Path("s.csv"), "prompt": "a"}, "--suite names its own texts"),
+        ({"suite": Path("none.csv")}, r"--suite none\.csv does not exist"),
         ({"scene": "bounce", "seconds": 0.0}, "--seconds 0.0"),
         ({"scene": "bounce", "steps": 0}, "--steps 0"),
         ({"scene": "bounce", "num_videos": 0}, "--num_videos 0"),
