@@ -5,9 +5,11 @@ One decode feeds every probe. A chunk is a slice of a video, never the whole, so
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 
@@ -26,6 +28,41 @@ class Frames:
     first: int
     fps: float
     last: bool
+
+    @cached_property
+    def floats(self) -> Float[Tensor, "t 3 h w"]:
+        """The pixels as float32, still 0 to 255, in the same order in memory; made once for all probes."""
+        return self.pixels.float()
+
+
+class Rows:
+    """What a probe says of one frame after the other, in one block of memory that doubles when it is full.
+
+    Rows by themselves would lie between frames in memory, and where one lies no frame fits again: a minute would cost
+    gigabytes.
+
+    Args:
+        shape: of a row, for when there is none.
+    """
+
+    def __init__(self, *shape: int) -> None:
+        self._shape, self._count = shape, 0
+        self._block: Tensor | None = None
+
+    def add(self, rows: Float[Tensor, "n *d"]) -> None:
+        end = self._count + len(rows)
+        if self._block is None or end > len(self._block):
+            block = torch.empty(max(1024, 2 * end), *rows.shape[1:], device=rows.device)
+            if self._block is not None:
+                block[: self._count] = self._block[: self._count]
+            self._block = block
+        self._block[self._count : end] = rows
+        self._count = end
+
+    def numpy(self) -> Float[np.ndarray, "n *d"]:
+        if self._block is None:
+            return np.zeros((0, *self._shape), np.float32)
+        return self._block[: self._count].cpu().numpy().copy()
 
 
 class Probe(nn.Module, ABC):

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mpgen.evaluation.nets.products import with_fast_products
+
 Precision = Literal["fp32", "bf16"]
 _WEIGHTY = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
 
@@ -18,7 +20,9 @@ def computing(precision: Precision, device: torch.device) -> AbstractContextMana
 def prepared(network: nn.Module, precision: Precision) -> nn.Module:
     """The network for inference; in bf16 its large weights are stored so, lest they be converted at every frame."""
     network.eval().requires_grad_(False)
-    if precision == "bf16":
+    if precision == "fp32":
+        with_fast_products(network)
+    else:
         for part in network.modules():
             if isinstance(part, _WEIGHTY):
                 for parameter in part.parameters(recurse=False):

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpgen.evaluation.frames import Frames, Probe
+from mpgen.evaluation.frames import Frames, Probe, Rows
 from mpgen.evaluation.motion import DynamicProbe, SmoothnessProbe
 from mpgen.evaluation.nets.amt import AmtS
 from mpgen.evaluation.nets.clip import SIDE_PX, AestheticHead, ClipImage
@@ -43,21 +43,21 @@ class FrameProbe(Probe):
     def __init__(self, network: nn.Module, array: str, precision: Precision) -> None:
         super().__init__()
         self.network, self.array, self.precision = network, array, precision
-        self._rows: list[Tensor] = []
+        self._rows = Rows()
 
     def begin(self, fps: float, height_px: int, width_px: int) -> None:
-        self._rows = []
+        self._rows = Rows()
         self.prepare(height_px, width_px)
 
     @torch.inference_mode()
     def feed(self, frames: Frames) -> None:
         for pictures in self.see(frames):
             with computing(self.precision, pictures.device):
-                self._rows.append(self.judge(pictures).float())
+                self._rows.add(self.judge(pictures))
 
     def finish(self) -> dict[str, np.ndarray]:
-        rows, self._rows = self._rows, []
-        return {self.array: torch.cat(rows).cpu().numpy() if rows else np.zeros(0, np.float32)}
+        rows, self._rows = self._rows, Rows()
+        return {self.array: rows.numpy()}
 
     @abstractmethod
     def prepare(self, height_px: int, width_px: int) -> None:
@@ -81,10 +81,11 @@ class SubjectProbe(FrameProbe):
         super().__init__(network, "subject/features", precision)
 
     def prepare(self, height_px: int, width_px: int) -> None:
-        self._resize = Resize((height_px, width_px), shorter_side(height_px, width_px, DINO_SIDE_PX), "bilinear")
+        new_size = shorter_side(height_px, width_px, DINO_SIDE_PX)
+        self._resize = Resize((height_px, width_px), new_size, "bilinear", colours=IMAGENET)
 
     def see(self, frames: Frames) -> Iterable[Float[Tensor, "t 3 y x"]]:
-        return (normalise(self._resize(pixels), *IMAGENET) for pixels in batches(frames.pixels, BATCH_FRAMES))
+        return map(self._resize, batches(frames.floats, BATCH_FRAMES))
 
 
 class SquareView:
@@ -102,13 +103,12 @@ class SquareView:
 
     def prepare(self, height_px: int, width_px: int) -> None:
         new_size = shorter_side(height_px, width_px, SIDE_PX)
-        self._resize = Resize((height_px, width_px), new_size, "bicubic", centre(*new_size, SIDE_PX))
+        self._resize = Resize((height_px, width_px), new_size, "bicubic", centre(*new_size, SIDE_PX), CLIP)
         self.forget()
 
     def __call__(self, frames: Frames) -> list[Tensor]:
         if frames is not self._frames:
-            parts = batches(frames.pixels, BATCH_FRAMES)
-            self._frames, self._pictures = frames, [normalise(self._resize(pixels), *CLIP) for pixels in parts]
+            self._frames, self._pictures = frames, list(map(self._resize, batches(frames.floats, BATCH_FRAMES)))
         return self._pictures
 
 
@@ -164,16 +164,7 @@ class ImagingProbe(FrameProbe):
         self._resize = Resize((height_px, width_px), at_most(height_px, width_px, MUSIQ_SIDE_PX), "bilinear")
 
     def see(self, frames: Frames) -> Iterable[Float[Tensor, "t 3 y x"]]:
-        return (self._resize(pixels) / 255 for pixels in batches(frames.pixels, BATCH_FRAMES))
-
-
-def normalise(
-    pictures: Float[Tensor, "t 3 y x"], mean: tuple[float, ...], deviation: tuple[float, ...]
-) -> Float[Tensor, "t 3 y x"]:
-    """From 0 to 255 to what a network was trained on."""
-    offset = pictures.new_tensor(mean)[:, None, None]
-    scale = pictures.new_tensor(deviation)[:, None, None]
-    return (pictures / 255 - offset) / scale
+        return map(self._resize, batches(frames.floats, BATCH_FRAMES))
 
 
 @dataclass(frozen=True)

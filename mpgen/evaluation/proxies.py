@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from mpgen.evaluation.frames import Frames, Probe
+from mpgen.evaluation.frames import Frames, Probe, Rows
 
 STRUCTURE_SIDE = 16
 STRIP_WIDTH_PX = 192
@@ -34,10 +34,8 @@ class Proxies(Probe):
 
     def begin(self, fps: float, height_px: int, width_px: int) -> None:
         self._before: Tensor | None = None
-        self._scalars: list[Tensor] = []
-        self._colours: list[Tensor] = []
-        self._structures: list[Tensor] = []
-        self._motions: list[Tensor] = []
+        self._scalars, self._colours, self._motions = Rows(len(_ROWS)), Rows(3), Rows()
+        self._structures = Rows(STRUCTURE_SIDE**2 + 1)
 
     @torch.inference_mode()
     def feed(self, frames: Frames) -> None:
@@ -49,23 +47,24 @@ class Proxies(Probe):
         luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
         largest, smallest = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
         chroma = largest.sub_(smallest).mean()
-        self._scalars.append(torch.stack([luma.mean(), _deviation(luma), chroma, _deviation(_laplacian(luma))]))
-        self._colours.append(torch.stack([red.mean(), green.mean(), blue.mean()]))
+        scalars = [luma.mean(), _deviation(luma), chroma, _deviation(_laplacian(luma))]
+        self._scalars.add(torch.stack(scalars)[None])
+        self._colours.add(torch.stack([red.mean(), green.mean(), blue.mean()])[None])
         cells = F.adaptive_avg_pool2d(luma[None, None], STRUCTURE_SIDE).flatten()
         level = torch.full_like(cells[:1], 1 / 255)
-        self._structures.append(F.normalize(torch.cat([cells - cells.mean(), level]), dim=0))
+        self._structures.add(F.normalize(torch.cat([cells - cells.mean(), level]), dim=0)[None])
         if self._before is not None:
-            self._motions.append((luma - self._before).abs().mean())
+            self._motions.add((luma - self._before).abs().mean()[None])
         self._before = luma
 
     def finish(self) -> dict[str, np.ndarray]:
-        scalars = _rows(self._scalars, len(_ROWS))
+        scalars = self._scalars.numpy()
         arrays = {f"proxies/{name}": scalars[:, column] for column, name in enumerate(_ROWS)}
-        motion = torch.stack(self._motions).cpu().numpy() if self._motions else np.zeros(0, np.float32)
+        motion = self._motions.numpy()
         self._before = None
         return arrays | {
-            "proxies/colour": _rows(self._colours, 3),
-            "proxies/structure": _rows(self._structures, STRUCTURE_SIDE**2 + 1),
+            "proxies/colour": self._colours.numpy(),
+            "proxies/structure": self._structures.numpy(),
             "proxies/motion": motion,
             "proxies/motion/frame": np.arange(1, len(motion) + 1),
         }
@@ -120,7 +119,3 @@ def _laplacian(luma: Float[Tensor, "h w"]) -> Float[Tensor, "inner_h inner_w"]:
 def _deviation(values: Float[Tensor, "h w"]) -> Float[Tensor, ""]:
     """The standard deviation, in two passes: as exact as `std`, and faster."""
     return (values - values.mean()).square_().mean().sqrt()
-
-
-def _rows(parts: list[Tensor], columns: int) -> Float[np.ndarray, "t columns"]:
-    return torch.stack(parts).float().cpu().numpy() if parts else np.zeros((0, columns), np.float32)

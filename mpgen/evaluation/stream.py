@@ -67,7 +67,7 @@ class FrameStream:
         VideoError: it cannot be opened as a video, or its frames are too large.
     """
 
-    def __init__(self, path: Path | str, chunk_frames: int = 8, colour: Colour = "ignore") -> None:
+    def __init__(self, path: Path | str, chunk_frames: int = 1, colour: Colour = "ignore") -> None:
         self.path = Path(path)
         self.info = video_info(self.path)
         frame_bytes = 3 * self.info.height_px * self.info.width_px
@@ -108,19 +108,18 @@ class FrameStream:
         _put(chunks, end, stop)
 
     def _chunks(self) -> Iterator[np.ndarray]:
-        height, width = self.info.height_px, self.info.width_px
-        chunk = np.empty((self.chunk_frames, height, width, 3), np.uint8)
-        filled = total = 0
+        pictures: list[np.ndarray] = []
+        total = 0
         for picture in self._pictures():
-            chunk[filled] = picture
-            filled, total = filled + 1, total + 1
-            if filled == len(chunk):
-                yield chunk
-                chunk, filled = np.empty_like(chunk), 0
+            pictures.append(picture)
+            total += 1
+            if len(pictures) == self.chunk_frames:
+                yield _together(pictures)
+                pictures = []
         if total == 0:
             raise VideoError(self.path, "too_short", self.note or "has no frame")
-        if filled:
-            yield chunk[:filled]
+        if pictures:
+            yield _together(pictures)
         declared = self.info.num_frames
         if not self.note and total < 0.98 * declared - 1:
             self.note = f"ends after {total} of the {declared} frames that it declares"
@@ -149,6 +148,11 @@ class FrameStream:
 def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, colour: Colour) -> np.ndarray:
     matrix = Colorspace.ITU709 if colour == "tagged" and frame.colorspace == _BT709 else Colorspace.ITU601
     return reformatter.reformat(frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix).to_ndarray()
+
+
+def _together(pictures: list[np.ndarray]) -> np.ndarray:
+    """One array; a single picture is not copied."""
+    return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
 
 def _open(path: Path) -> tuple[InputContainer, VideoStream]:

@@ -76,7 +76,9 @@ def test_the_same_command_goes_on_where_it_stopped(videos, tmp_path, count_calls
     evaluate(videos, tmp_path / "out", drift_fraction=0.3)
     assert len(decodes) == 6  # the broken one is tried again
     after = record_of(tmp_path / "out")
-    assert [v["scores"] for v in before["videos"]] == [v["scores"] for v in after["videos"]]
+    # The worst video comes first, which depends on the drift: no order to compare.
+    kept, found = ({video["name"]: video["scores"] for video in record["videos"]} for record in (before, after))
+    assert kept == found
     assert "30 %" in after["drift_convention"]
 
 

@@ -14,6 +14,7 @@ import torch
 from mpgen.evaluation.frames import Probe
 from mpgen.evaluation.metrics import look
 from mpgen.evaluation.motion import DynamicProbe, SmoothnessProbe
+from mpgen.evaluation.precision import prepared
 from mpgen.evaluation.probes import AestheticProbe, BackgroundProbe, ImagingProbe, SquareView, SubjectProbe
 from mpgen.evaluation.reduce import (
     Score,
@@ -26,6 +27,8 @@ from mpgen.evaluation.reduce import (
     subject_consistency,
 )
 
+# MUSIQ takes most of a second a frame and looks at each by itself: of two clips a few frames are enough.
+SOME = {("imaging", "landscape"): slice(None, None, 4), ("imaging", "portrait"): slice(None, None, 3)}
 TOLERANCE = 1e-5  # of full scale; 1e-4 is what was asked for
 ROOT = Path(__file__).parents[2]
 EXPECTED = json.loads((Path(__file__).parent / "fixtures/vbench.json").read_text())["scores"]
@@ -45,7 +48,8 @@ def clips() -> dict[str, tuple[np.ndarray, float]]:
 
 @pytest.fixture(scope="module")
 def probes() -> dict[str, Probe]:
-    networks, view = load_tool().made_networks(), SquareView()
+    networks = {name: prepared(network, "fp32") for name, network in load_tool().made_networks().items()}
+    view = SquareView()
     return {
         "subject": SubjectProbe(networks["dino"]),
         "background": BackgroundProbe(networks["clip"], "fp32", view),
@@ -58,7 +62,8 @@ def probes() -> dict[str, Probe]:
 
 def score(probes: dict[str, Probe], clips: dict, dimension: str, clip: str) -> Score:
     pixels, fps = clips[clip]
-    trace = look(probes[dimension], torch.from_numpy(pixels).permute(0, 3, 1, 2), fps, chunk_frames=4)
+    pixels = torch.from_numpy(pixels[SOME.get((dimension, clip), slice(None))]).permute(0, 3, 1, 2)
+    trace = look(probes[dimension], pixels, fps, chunk_frames=4)
     scores = {
         "subject": subject_consistency,
         "background": background_consistency,
@@ -73,11 +78,13 @@ def score(probes: dict[str, Probe], clips: dict, dimension: str, clip: str) -> S
 @pytest.mark.parametrize("clip", sorted(EXPECTED))
 @pytest.mark.parametrize("dimension", ["subject", "background", "aesthetic", "imaging", "smoothness"])
 def test_scores_are_vbenchs_per_frame_and_per_video(probes, clips, dimension, clip):
-    expected = EXPECTED[clip][dimension]
     full_scale = 100 if dimension == "imaging" else 1
+    some = SOME.get((dimension, clip))
+    frames = np.array(EXPECTED[clip][dimension]["frames"])[some or slice(None)] / full_scale
+    video = EXPECTED[clip][dimension]["video"] / full_scale if some is None else frames.mean()
     ours = score(probes, clips, dimension, clip)
-    np.testing.assert_allclose(ours.series, np.array(expected["frames"]) / full_scale, atol=TOLERANCE, rtol=0)
-    assert ours.value == pytest.approx(expected["video"] / full_scale, abs=TOLERANCE, rel=0)
+    np.testing.assert_allclose(ours.series, frames, atol=TOLERANCE, rtol=0)
+    assert ours.value == pytest.approx(video, abs=TOLERANCE, rel=0)
 
 
 @pytest.mark.parametrize("clip", sorted(EXPECTED))

@@ -5,10 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import CenterCrop, InterpolationMode
 from torchvision.transforms import Resize as TorchvisionResize
-from torchvision.transforms.functional import resize
+from torchvision.transforms.functional import normalize, resize
 
 from mpgen.evaluation.resize import Resize, at_most, centre, shorter_side
 
+# Places in a picture are float32; torch may fuse the multiplication and addition that make one, and round once less.
+ROUNDING = 300 * 2**-24 * 255 * 2
 sizes = st.tuples(st.integers(30, 300), st.integers(30, 300))
 
 
@@ -21,7 +23,8 @@ def pixels(size: tuple[int, int], frames: int = 2) -> torch.Tensor:
 @given(sizes, sizes, st.sampled_from(["bilinear", "bicubic"]))
 def test_resizing_is_torchvisions_without_antialias(size, new_size, kernel):
     wanted = resize(pixels(size).float(), list(new_size), InterpolationMode(kernel), antialias=False)
-    torch.testing.assert_close(Resize(size, new_size, kernel)(pixels(size)), wanted, rtol=0, atol=5e-3)
+    found = Resize(size, new_size, kernel)(pixels(size).float())
+    torch.testing.assert_close(255 * found, wanted, rtol=0, atol=ROUNDING)
 
 
 @settings(max_examples=15, deadline=None)
@@ -30,19 +33,26 @@ def test_a_window_is_a_crop_of_the_resized_picture(size, kernel):
     new_size = shorter_side(*size, 32)
     mode = InterpolationMode(kernel)
     wanted = CenterCrop(32)(TorchvisionResize(32, mode, antialias=False)(pixels(size).float()))
-    found = Resize(size, new_size, kernel, centre(*new_size, 32))(pixels(size))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=5e-3)
+    found = Resize(size, new_size, kernel, centre(*new_size, 32))(pixels(size).float())
+    torch.testing.assert_close(255 * found, wanted, rtol=0, atol=ROUNDING)
+
+
+def test_colours_become_what_a_network_was_trained_on():
+    colours = ((0.5, 0.25, 0.125), (0.5, 1.0, 2.0))
+    plain = Resize((40, 50), (32, 37), "bilinear")(pixels((40, 50)).float())
+    found = Resize((40, 50), (32, 37), "bilinear", colours=colours)(pixels((40, 50)).float())
+    torch.testing.assert_close(found, normalize(plain, *colours))
 
 
 def test_bicubic_leaves_the_range_as_vbench_lets_it():
-    stripes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    stripes = torch.zeros(1, 3, 32, 32)
     stripes[..., ::8] = 255
     found = Resize((32, 32), (45, 45), "bicubic")(stripes)
-    assert found.min() < -1
+    assert 255 * found.min() < -1
 
 
 def test_the_memory_order_of_pixels_does_not_matter():
-    planes = pixels((40, 50))
+    planes = pixels((40, 50)).float()
     packed = planes.contiguous(memory_format=torch.channels_last)
     one = Resize((40, 50), (32, 37), "bilinear")
     torch.testing.assert_close(one(planes), one(packed))

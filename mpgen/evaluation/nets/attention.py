@@ -1,19 +1,22 @@
-"""The last block of a transformer whose class token alone is read."""
+"""Self-attention of the transformers; where the class token alone is read, the last block answers for it alone."""
 
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mpgen.evaluation.nets.products import product
 
-def class_attention(
+
+def attention(
     tokens: Float[Tensor, "b n d"],
     weight: Float[Tensor, "threed d"],
     bias: Float[Tensor, " threed"],
-    output: nn.Linear,
+    output: nn.Module,
     num_heads: int,
-) -> Float[Tensor, "b 1 d"]:
-    """Self-attention's answer for the first token; of the others only keys and values are computed.
+    answered: int | None = None,
+) -> Float[Tensor, "b m d"]:
+    """Self-attention's answers.
 
     Args:
         tokens: normed.
@@ -21,9 +24,13 @@ def class_attention(
         bias: likewise.
         output: the projection after the heads.
         num_heads: of them.
+        answered: for so many tokens from the first on; of the others only keys and values are computed. None for all.
     """
     width = tokens.shape[2]
-    query = F.linear(tokens[:, :1], weight[:width], bias[:width])
-    key, value = F.linear(tokens, weight[width:], bias[width:]).chunk(2, -1)
+    if answered is None:
+        query, key, value = product(tokens, weight, bias).chunk(3, -1)
+    else:
+        query = product(tokens[:, :answered], weight[:width], bias[:width])
+        key, value = product(tokens, weight[width:], bias[width:]).chunk(2, -1)
     heads = (rearrange(part, "b n (a c) -> b a n c", a=num_heads) for part in (query, key, value))
     return output(rearrange(F.scaled_dot_product_attention(*heads), "b a n c -> b n (a c)"))

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from open_clip.model import QuickGELU
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from mpgen.errors import UserError
-from mpgen.evaluation.nets.attention import class_attention
+from mpgen.evaluation.nets.attention import attention
 from mpgen.evaluation.nets.loading import Tensors, fill, read_tensors, with_prefix
 
 SIDE_PX = 224
@@ -72,18 +72,22 @@ class ClipImage(nn.Module):
         patches = rearrange(tower.conv1(images), "b d y x -> b (y x) d")
         classes = tower.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         tokens = tower.ln_pre(torch.cat([classes, patches], 1) + tower.positional_embedding)
-        for block in tower.transformer.resblocks[:-1]:
-            tokens = block(tokens)
-        return tower.ln_post(self._last_class(tokens)) @ tower.proj
+        *blocks, last = tower.transformer.resblocks
+        for block in blocks:
+            tokens = _through(block, tokens)
+        return tower.ln_post(_through(last, tokens, 1)[:, 0]) @ tower.proj
 
-    def _last_class(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        last = self.visual.transformer.resblocks[-1]
-        heads = last.attn
-        mixed = class_attention(
-            last.ln_1(tokens), heads.in_proj_weight, heads.in_proj_bias, heads.out_proj, heads.num_heads
-        )
-        token = tokens[:, :1] + mixed
-        return (token + last.mlp(last.ln_2(token)))[:, 0]
+
+def _through(
+    block: ResidualAttentionBlock, tokens: Float[Tensor, "b n d"], answered: int | None = None
+) -> Float[Tensor, "b m d"]:
+    """What a block makes of the tokens, or of so many from the first on."""
+    heads = block.attn
+    mixed = attention(
+        block.ln_1(tokens), heads.in_proj_weight, heads.in_proj_bias, heads.out_proj, heads.num_heads, answered
+    )
+    tokens = tokens[:, :answered] + mixed
+    return tokens + block.mlp(block.ln_2(tokens))
 
 
 class AestheticHead(nn.Module):

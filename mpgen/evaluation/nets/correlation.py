@@ -6,6 +6,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from mpgen.evaluation.nets.products import all_pairs
+
 # Of a picture, with features at an eighth of its size and four levels: below, the coarsest level is one pixel wide, and
 # the networks divide by zero, in VBench too.
 SMALLEST_PX = 128
@@ -36,11 +38,13 @@ class Pyramid:
         self, features: Float[Tensor, "b c y x"], others: Float[Tensor, "b c y x"], levels: int, radius: int
     ) -> None:
         channels = features.shape[1]
-        volume = torch.matmul(rearrange(features, "b c y x -> b (y x) c"), rearrange(others, "b c y x -> b c (y x)"))
-        volume = volume.float().div_(channels**0.5)
-        self.volumes = [volume.view(-1, 1, *others.shape[2:])]
-        for _ in range(levels - 1):
-            self.volumes.append(F.avg_pool2d(self.volumes[-1], 2))
+        rows = rearrange(features, "b c y x -> b (y x) c") / channels**0.5
+        self.volumes = []
+        for level in range(levels):
+            # A mean of products is a product with a mean: smaller than the mean of all pairs.
+            smaller = F.avg_pool2d(others, 2**level)
+            volume = all_pairs(rows, rearrange(smaller, "b c y x -> b (y x) c")).float()
+            self.volumes.append(volume.view(-1, 1, *smaller.shape[2:]))
         self.radius = radius
 
     def __call__(self, places: Float[Tensor, "b 2 y x"]) -> Float[Tensor, "b k y x"]:

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from mpgen.evaluation.nets.attention import class_attention
+from mpgen.evaluation.nets.attention import attention
 from mpgen.evaluation.nets.loading import fill, read_tensors
 
 
@@ -44,16 +44,10 @@ class Dino(nn.Module):
         classes = self.vit.cls_token.expand(len(images), -1, -1)
         tokens = torch.cat([classes, rearrange(patches, "b d y x -> b (y x) d")], 1)
         tokens = tokens + self._positions(rows, columns)
-        for block in self.vit.blocks[:-1]:
-            tokens = block(tokens)
-        return self.vit.norm(self._last_class(tokens))
-
-    def _last_class(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
-        last = self.vit.blocks[-1]
-        qkv = last.attn.qkv
-        mixed = class_attention(last.norm1(tokens), qkv.weight, qkv.bias, last.attn.proj, last.attn.num_heads)
-        token = tokens[:, :1] + mixed
-        return (token + last.mlp(last.norm2(token)))[:, 0]
+        *blocks, last = self.vit.blocks
+        for block in blocks:
+            tokens = _through(block, tokens)
+        return self.vit.norm(_through(last, tokens, 1)[:, 0])
 
     def _positions(self, rows: int, columns: int) -> Float[Tensor, "1 n d"]:
         embedding = self.vit.pos_embed
@@ -65,3 +59,11 @@ class Dino(nn.Module):
         factors = ((rows + 0.1) / side_rows, (columns + 0.1) / side_columns)
         grid = F.interpolate(grid, scale_factor=factors, mode="bicubic")
         return torch.cat([embedding[:, :1], rearrange(grid, "1 d y x -> 1 (y x) d")], 1)
+
+
+def _through(block: Block, tokens: Float[Tensor, "b n d"], answered: int | None = None) -> Float[Tensor, "b m d"]:
+    """What a block makes of the tokens, or of so many from the first on."""
+    heads = block.attn
+    mixed = attention(block.norm1(tokens), heads.qkv.weight, heads.qkv.bias, heads.proj, heads.num_heads, answered)
+    tokens = tokens[:, :answered] + mixed
+    return tokens + block.mlp(block.norm2(tokens))

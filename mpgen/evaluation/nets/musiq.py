@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpgen.evaluation.nets.attention import class_attention
+from mpgen.evaluation.nets.attention import attention
 from mpgen.evaluation.nets.loading import fill, read_tensors
 
 PATCH_PX = 32
@@ -70,18 +70,10 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        heads = (
-            rearrange(part(tokens), "b n (a c) -> b a n c", a=self.num_heads)
-            for part in (self.query, self.key, self.value)
-        )
-        return self.out(rearrange(F.scaled_dot_product_attention(*heads), "b a n c -> b n (a c)"))
-
-    def of_class(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b 1 d"]:
-        """The answer for the first token alone."""
+    def forward(self, tokens: Float[Tensor, "b n d"], answered: int | None = None) -> Float[Tensor, "b m d"]:
         parts = (self.query, self.key, self.value)
         weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        return class_attention(tokens, weight, bias, self.out, self.num_heads)
+        return attention(tokens, weight, bias, self.out, self.num_heads, answered)
 
 
 class Mlp(nn.Module):
@@ -104,14 +96,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, inner)
 
-    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        tokens = tokens + self.attention(self.norm1(tokens))
+    def forward(self, tokens: Float[Tensor, "b n d"], answered: int | None = None) -> Float[Tensor, "b m d"]:
+        """What becomes of the tokens, or of so many from the first on."""
+        tokens = tokens[:, :answered] + self.attention(self.norm1(tokens), answered)
         return tokens + self.mlp(self.norm2(tokens))
-
-    def of_class(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b 1 d"]:
-        """What becomes of the first token."""
-        token = tokens[:, :1] + self.attention.of_class(self.norm1(tokens))
-        return token + self.mlp(self.norm2(token))
 
 
 class Positions(nn.Module):
@@ -151,7 +139,7 @@ class Encoder(nn.Module):
         *blocks, last = self.transformer.values()
         for block in blocks:
             tokens = block(tokens)
-        return self.encoder_norm(last.of_class(tokens)[:, 0])
+        return self.encoder_norm(last(tokens, 1)[:, 0])
 
 
 class Musiq(nn.Module):

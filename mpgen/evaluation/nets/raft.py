@@ -40,8 +40,8 @@ class Raft(nn.Module):
         fill(self.layers, from_princeton(read_tensors(path)), path)
 
     def features(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
-        """What is matched between frames; `frames` are in [-1, 1]."""
-        return self.layers.feature_encoder(frames)
+        """What is matched between frames; `frames` are 0 to 255."""
+        return self.layers.feature_encoder(_centred(frames))
 
     def forward(
         self,
@@ -52,13 +52,13 @@ class Raft(nn.Module):
         """Pixels that each point of a frame moves by until the next frame, to the right and down.
 
         Args:
-            frames: the first of each pair, in [-1, 1].
+            frames: the first of each pair, 0 to 255.
             features: theirs.
             next_features: those of the second of each pair.
         """
         layers = self.layers
         correlation = Pyramid(features, next_features, LEVELS, RADIUS)
-        hidden, context = layers.context_encoder(frames).chunk(2, 1)
+        hidden, context = layers.context_encoder(_centred(frames)).chunk(2, 1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
         recurrent = layers.update_block.recurrent_block
         units = [GatedUnit.split(unit, context) for unit in (recurrent.convgru1, recurrent.convgru2)]
@@ -70,6 +70,10 @@ class Raft(nn.Module):
                 hidden = unit(hidden, motion)
             place = place + layers.update_block.flow_head(hidden)
         return _to_full_size(place - start, layers.mask_predictor(hidden))
+
+
+def _centred(frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    return frames * (2 / 255) - 1
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ def test_raft_is_torchvisions_last_flow_of_twenty(raft):
     first, second = pictures(1, 3, 128, 136).tanh(), pictures(1, 3, 128, 136, seed=1).tanh()
     with torch.inference_mode():
         wanted = theirs(first, second, num_flow_updates=20)[-1]
+        first, second = (127.5 * (picture + 1) for picture in (first, second))
         flow = raft(first, raft.features(first), raft.features(second))
     torch.testing.assert_close(flow, wanted, rtol=1e-4, atol=1e-4 * wanted.abs().mean().item())
 
