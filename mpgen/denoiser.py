@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from mpgen.dit.lora import LoraConfig, add_lora
 from mpgen.dit.model import Context, DiT, DiTConfig, placeless
 from mpgen.memorypack.framepack import History, pack_history
 from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
@@ -27,6 +28,7 @@ class DenoiserConfig:
         frame_index: which indices in time a section and its context carry (§4.1.3).
         order: f1 makes sections in the order of time, f0 the last one first (FramePack-F0, "inverted anti-drifting").
         schedule: which sections are noisy at the same time: one after another, or MAGI-1's window.
+        lora: low-rank updates of some layers, for `train` to learn in their place; null for none.
     """
 
     dit: DiTConfig = field(default_factory=DiTConfig)
@@ -35,6 +37,7 @@ class DenoiserConfig:
     frame_index: FrameIndex = field(default_factory=LocalIndex)
     order: Literal["f1", "f0"] = "f1"
     schedule: Schedule = field(default_factory=Sequential)
+    lora: LoraConfig | None = None
 
 
 class Denoiser(DiT):
@@ -48,6 +51,8 @@ class Denoiser(DiT):
         self.clean_x_embedder.initialise_from(self.x_embedder)
         self.semantic_pack = make_memory(config)
         self.neutralise_memory()
+        if config.lora is not None:
+            add_lora(self, config.lora)
 
     def neutralise_memory(self) -> None:
         """Makes the memory tokens equal to empty 4x history slots; for weights that have no memory."""

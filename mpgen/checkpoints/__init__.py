@@ -11,7 +11,7 @@ from mpgen.checkpoints.base import check_base, describe_base
 from mpgen.checkpoints.plain import rebuild, to_plain
 from mpgen.checkpoints.released import begin_from, load_released
 from mpgen.checkpoints.runs import LoadedModel, Trained, load_for_generation, model_card, open_trained, read_checkpoint
-from mpgen.checkpoints.weights import load_weights
+from mpgen.checkpoints.weights import lay_over, load_weights
 
 __all__ = [
     "LoadedModel",
@@ -19,6 +19,7 @@ __all__ = [
     "begin_from",
     "check_base",
     "describe_base",
+    "lay_over",
     "load_for_generation",
     "load_released",
     "load_weights",

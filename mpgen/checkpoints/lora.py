@@ -1,8 +1,8 @@
-"""LoRA files for HunyuanVideo and FramePack, added to the weights while they are loaded: W + scale * up @ down.
+"""LoRA for HunyuanVideo and FramePack, added to the weights while they are loaded: W + scale * up @ down.
 
 Three families of names: diffusers' and PEFT's (`transformer_blocks.0.attn.to_q.lora_A.weight`), kohya's with
 underscores (`lora_unet_transformer_blocks_0_attn_to_q.lora_down.weight` and `.alpha`), and either of them with
-Tencent's layers, whose fused rows are given to the layers they became.
+Tencent's layers, whose fused rows are given to the layers they became. Our own runs' checkpoints use the first one.
 """
 
 import json
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpgen.checkpoints.sources import Source, metadata, open_source, read_json
 from mpgen.dit.keymap import LAYERS, Rows, locate
+from mpgen.dit.lora import ADAPTER
 from mpgen.errors import UserError
 
 PREFIXES = re.compile(r"^(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.)+")
@@ -40,9 +41,9 @@ class Update:
     scale: float
 
     def added_to(self, weight: Tensor) -> Tensor:
-        """The sum, in the dtype of `weight`; computed in fp32."""
+        """The sum, in fp32."""
         product = self.up.float().flatten(1) @ self.down.float().flatten(1)
-        return (weight.float() + self.scale * product.view(weight.shape)).to(weight.dtype)
+        return weight.float() + self.scale * product.view(weight.shape)
 
 
 def read_lora(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
@@ -56,7 +57,35 @@ def read_lora(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Up
         UserError: when the file is missing or damaged, or a name or shape in it fits no layer.
     """
     path = Path(path)
-    source = open_source(path)
+    return _read_updates(path, open_source(path), shapes, _scale_beside(path))
+
+
+def merged_updates(
+    source: Source, path: Path, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Source, dict[str, Update]]:
+    """A run's weights, apart from the updates that it learned beside them; so a network without such layers gets both.
+
+    Args:
+        source: the weights.
+        path: where they are from, for errors.
+        shapes: of every tensor of the network; where it has such layers itself, there is nothing to take apart.
+    """
+    learned = {name: stored for name, stored in source.items() if ADAPTER in name}
+    if not learned or any(ADAPTER in name for name in shapes):
+        return source, {}
+    plain = {name: stored for name, stored in source.items() if name not in learned}
+    return plain, _read_updates(path, learned, shapes, scale=1.0)
+
+
+def _read_updates(path: Path, source: Source, shapes: Mapping[str, tuple[int, ...]], scale: float) -> dict[str, Update]:
+    """The updates among named tensors, of which there must be no others.
+
+    Args:
+        path: where they are from, for errors.
+        source: the tensors.
+        shapes: of every tensor of the network.
+        scale: of updates that do not say theirs.
+    """
     layers = _layers(shapes)
     flat = {layer.replace(".", "_"): layer for layer in layers}
     parts: dict[str, dict[str, str]] = {}
@@ -75,10 +104,9 @@ def read_lora(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Up
         raise UserError(f"{path} is no LoRA of this model: {said if strangers else 'it is empty'}")
     if halves:
         raise UserError(f"{path} holds half an update of {', '.join(halves[:8])}: wanted down and up")
-    default = _scale_beside(path)
     updates: dict[str, Update] = {}
     for layer, found in parts.items():
-        updates |= _updates_of(path, source, layers[layer], found, shapes, default)
+        updates |= _updates_of(path, source, layers[layer], found, shapes, scale)
     return updates
 
 

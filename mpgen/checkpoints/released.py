@@ -17,6 +17,7 @@ from mpgen.checkpoints.lora import read_lora
 from mpgen.checkpoints.sources import Source, find_transformer, in_released_names, open_source, read_json
 from mpgen.checkpoints.weights import FRAMEPACK, MEMORY, fill, lacks
 from mpgen.denoiser import Denoiser, DenoiserConfig, make_memory
+from mpgen.dit.lora import ADAPTER, updated_layers
 from mpgen.dit.model import DiTConfig
 from mpgen.errors import UserError
 
@@ -86,7 +87,7 @@ def begin_from(path: Path, config: DenoiserConfig, seed: int) -> tuple[Denoiser,
     shapes = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
     _make_what_is_new(denoiser, config, source, torch.float32, seed)
     fill(denoiser, source, Path(path))
-    return denoiser, frozenset(in_released_names(source, shapes))
+    return denoiser, frozenset(shapes.keys() & in_released_names(source, shapes).keys())
 
 
 def read_dit_config(path: Path) -> DiTConfig:
@@ -150,3 +151,6 @@ def _make_what_is_new(
             for layer in (projection.up, projection.down):
                 torch.nn.init.xavier_uniform_(layer.weight)
                 torch.nn.init.zeros_(layer.bias)
+        if not any(ADAPTER in name for name in source):
+            for layer in updated_layers(denoiser):
+                layer.begin_anew(dtype)

@@ -1,6 +1,6 @@
 """What `mpgen fit` and `mpgen export` wrote, ready to generate: the network, its encoders and its card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +96,11 @@ class Trained:
                 f"{self.path} was written by mpgen {self.card['version']} and does not fit this one: {one_line(error)}"
             ) from error
 
+    @property
+    def network(self) -> DenoiserConfig:
+        """The network to load it into: low-rank updates are merged then."""
+        return replace(self.rebuild(DenoiserConfig, "denoiser"), lora=None)
+
 
 def open_trained(path: Path, ema: bool = True) -> Trained:
     """A training checkpoint, with the averaged weights unless `ema` is false, or an exported folder.
@@ -124,8 +129,9 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
         UserError: when it is missing, damaged or not one of ours.
     """
     trained = open_trained(path, ema)
-    card = trained.card
-    denoiser = Denoiser(trained.rebuild(DenoiserConfig, "denoiser"))
+    network = trained.network
+    card = trained.card | {"denoiser": to_plain(network)["init_args"]}
+    denoiser = Denoiser(network)
     encoders = trained.rebuild(Encoders, "encoders")
     fill(denoiser, {**left_out(trained.path, card), **trained.weights}, trained.path)
     if encoders.fingerprint != card["encoders"]["fingerprint"]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mpgen.checkpoints.base import open_weights
-from mpgen.checkpoints.lora import Update
+from mpgen.checkpoints.lora import Update, merged_updates
 from mpgen.checkpoints.sources import Source, in_released_names
 from mpgen.denoiser import Denoiser
+from mpgen.dit.lora import ADAPTER
 from mpgen.errors import UserError
 
 MEMORY = "semantic_pack."
@@ -40,7 +41,8 @@ def fill(
 
     Without a memory in the source, the memory is made neutral; without FramePack's layers (plain HunyuanVideo), the
     history embeddings are made from the patch embedding by FramePack's recipe and image tokens begin as zeros, our
-    choice. The denoiser's own values of these layers must be there then, on a real device.
+    choice. The denoiser's own values of these layers must be there then, on a real device; so must those of low-rank
+    updates that the source lacks. Such updates in the source are merged where the network has none.
 
     Args:
         denoiser: the network.
@@ -50,24 +52,46 @@ def fill(
         dtype: of parameters that get their storage now; that of the source if None.
     """
     wanted = denoiser.state_dict()
-    source = in_released_names(source, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    source, learned = merged_updates(in_released_names(source, shapes), path, shapes)
+    updates = (*updates, learned)
+    if not any(ADAPTER in name for name in source):
+        wanted = {name: tensor for name, tensor in wanted.items() if ADAPTER not in name}
     absent = tuple(prefix for prefix in (MEMORY, *FRAMEPACK) if lacks(source, (prefix,)))
     gaps = tuple(prefix for prefix in absent if prefix == MEMORY or lacks(source, FRAMEPACK))
     _check(wanted, source, path, gaps)
     for name, stored in source.items():
         tensor = stored.read()
-        if stored.dtype.itemsize == 1 and dtype is None:
-            tensor = tensor.to(torch.bfloat16)  # no layer computes in 8 bits
         for update in updates:
             if name in update:
                 tensor = update[name].added_to(tensor)
-        _place(denoiser, name, tensor, dtype)
+        own = torch.bfloat16 if stored.dtype.itemsize == 1 else stored.dtype  # no layer computes in 8 bits
+        _place(denoiser, name, tensor, dtype or own)
     if FRAMEPACK[0] in gaps:
         denoiser.clean_x_embedder.initialise_from(denoiser.x_embedder)
         nn.init.zeros_(denoiser.image_projection.down.weight)
         nn.init.zeros_(denoiser.image_projection.down.bias)
     if MEMORY in gaps:
         denoiser.neutralise_memory()
+
+
+@torch.no_grad()
+def lay_over(denoiser: Denoiser, source: Source, path: Path) -> None:
+    """Copies a part of a network's weights into `denoiser`; low-rank updates are added to what is there.
+
+    Raises:
+        UserError: when a name or a shape does not fit.
+    """
+    wanted = denoiser.state_dict()
+    plain, updates = merged_updates(source, path, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    for name, stored in plain.items():
+        if name not in wanted or tuple(wanted[name].shape) != stored.shape:
+            there = list(wanted[name].shape) if name in wanted else "absent"
+            raise UserError(f"--memory {path} does not fit --model: {name} is {list(stored.shape)} there, {there} here")
+    for name, stored in plain.items():
+        wanted[name].copy_(stored.read())
+    for name, update in updates.items():
+        wanted[name].copy_(update.added_to(wanted[name]))
 
 
 def lacks(source: Source, prefixes: tuple[str, ...]) -> bool:
@@ -93,13 +117,13 @@ def _check(wanted: Mapping[str, Tensor], source: Source, path: Path, gaps: tuple
 
 
 @torch.no_grad()
-def _place(denoiser: Denoiser, name: str, tensor: Tensor, dtype: torch.dtype | None) -> None:
+def _place(denoiser: Denoiser, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
     owner, _, leaf = name.rpartition(".")
     module = denoiser.get_submodule(owner)
     parameter = module.get_parameter(leaf)
     if parameter.is_meta:
         # A copy, because the tensor may be a view of the mapped file.
-        kept = tensor.to(dtype or tensor.dtype, copy=True)
+        kept = tensor.to(dtype, copy=True)
         setattr(module, leaf, nn.Parameter(kept, requires_grad=parameter.requires_grad))
     else:
         parameter.copy_(tensor)

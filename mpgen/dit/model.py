@@ -241,7 +241,9 @@ class DiT(nn.Module):
         """The last norm and the output layer: the two layers that stage 2 trains, in the precision of their weights."""
         dtype = self.proj_out.weight.dtype  # also under autocast: rounding here is seen in the video
         with torch.autocast(tokens.device.type, enabled=False):
-            scale, shift = self.norm_out(conditioning.to(dtype))
+            # Where only one of the two trains, they are kept in different dtypes.
+            modulation = self.norm_out(conditioning.to(self.norm_out.linear.weight.dtype))
+            scale, shift = (part.to(dtype) for part in modulation)
             patches = self.proj_out(modulate(tokens.to(dtype), shift, scale))
         return unpatchify(patches, *grid, self.config.patch)
 

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from mpgen.dit.lora import ADAPTER
 from mpgen.errors import UserError
 
 HEAD = ("norm_out.", "proj_out.")
@@ -33,7 +34,7 @@ def select_trainable(module: nn.Module, patterns: Sequence[str]) -> Trainable:
         patterns: like "*", "semantic_pack.*" or "*.attn.*"; a star matches dots too.
 
     Raises:
-        UserError: when a pattern matches nothing.
+        UserError: when a pattern matches nothing, or low-rank updates were added and none of them trains.
     """
     named = dict(module.named_parameters())
     for pattern in patterns:
@@ -45,6 +46,8 @@ def select_trainable(module: nn.Module, patterns: Sequence[str]) -> Trainable:
     names = tuple(name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns))
     if not names:
         raise UserError("train is empty: wanted at least one pattern, such as '*'; set it in the model config")
+    if any(ADAPTER in name for name in named) and not any(ADAPTER in name for name in names):
+        raise UserError("model.denoiser.lora adds layers of which none trains: add '*.lora_*' to model.train")
     for name, parameter in named.items():
         parameter.requires_grad_(name in set(names))
     count = sum(named[name].numel() for name in names)
