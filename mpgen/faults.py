@@ -14,6 +14,7 @@ from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import reduce
 from importlib import import_module
+from importlib.util import find_spec
 from operator import getitem
 from pathlib import Path
 from textwrap import shorten
@@ -155,6 +156,9 @@ def _fault_in_class(kind: type, value: dict[str, Any] | str, key: Key, handed: i
         return None
     found = kind if name is None else _find_class(str(name), kind)
     if found is None:
+        package = str(name).split(".")[0]
+        if "." in str(name) and find_spec(package) is None:
+            return Fault(key, f"{name} is of a package that is not installed", f"wanted pip install {package}")
         names = [found.__name__ for found in _subclasses(kind)]
         if isinstance(value, str) and names == [kind.__name__]:
             return None  # a class without variants is given by its keys, not by its name

@@ -181,7 +181,7 @@ def stage2(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def recompute(options: argparse.Namespace, device: torch.device) -> None:
-    denoiser = made(small_config(8, 16, 2), device, ["*"])
+    denoiser = made(small_config(8, 16, options.heads), device, ["*"])
     batch = Batch.of(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
 
     def with_(choice: str) -> None:
@@ -230,6 +230,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds")
     parser.add_argument("--sections", type=int, default=3, help="of a video")
     parser.add_argument("--side", type=int, default=16, help="rows and columns of latents, of the small networks")
+    parser.add_argument("--heads", type=int, default=8, help="64 wide each, of the network that recomputes")
     given = parser.parse_args()
     where = torch.device("cuda" if given.what == "real" else given.device)
     print(f"{given.what}: {where}, {torch.get_num_threads()} threads, {given.sections} sections, {given.rounds} rounds")

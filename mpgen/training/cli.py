@@ -4,15 +4,15 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -61,6 +61,7 @@ WARNINGS = (
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
     r"Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"FSDP2-wrapped module .* returned a view tensor",  # which nothing here changes in place
 )
 
 
@@ -164,6 +165,7 @@ class MpgenCLI(LightningCLI):
 
     def _rehearse(self) -> None:
         """Builds network and optimizer without memory, so that a wrong setting is told before anything is rendered."""
+        self.model.check_precision(self.trainer_settings["precision"])
         with torch.device("meta"):
             self.rehearsed = Denoiser(self.model.denoiser_config)
         select_trainable(self.rehearsed, self.model.train_patterns)
@@ -192,18 +194,19 @@ class MpgenCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         run = str(config["default_root_dir"])
-        if config["logger"] is None:
-            # A CSVLogger deletes what is in its folder, so every start of a run has one of its own.
-            start = f"csv/start{len(list(Path(run).glob('csv/*')))}"
-            config["logger"] = [TensorBoardLogger(run, name="", version=""), CSVLogger(run, name=start, version="")]
+        config["logger"] = _loggers(config["logger"], run)
+        given = [*_as_list(config["callbacks"]), *callbacks]
+        for keeper in given:
+            if isinstance(keeper, ModelCheckpoint) and keeper.dirpath is None:
+                keeper.dirpath = str(Path(run) / "checkpoints")  # or it would go where the first logger writes
         if self.subcommand != "fit":
             self.save_config_callback = None  # config.yaml is that of the training
         self.closing_words = ClosingWords()
         config["plugins"] = [*_as_list(config["plugins"]), RunCheckpoints()]
-        watched = [] if any(isinstance(c, Watch) for c in callbacks) else [Watch()]
+        watched = [] if any(isinstance(c, Watch) for c in given) else [Watch()]
         record = Record(self.parser.dump(self.config, skip_unset=False))
         own = [*watched, Throughput(), self.closing_words, record, Preemption()]
-        if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+        if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             own.append(TQDMProgressBar())  # Lightning would take another one where the library rich happens to be
         return super()._instantiate_trainer(config, [*callbacks, *own])
 
@@ -286,6 +289,16 @@ class MpgenCLI(LightningCLI):
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
+
+
+def _loggers(given: Logger | Sequence[Logger] | bool | None, run: str) -> list[Logger]:
+    """Those of the config, TensorBoard's if it names none; always with tables beside, unless it wants none at all."""
+    if given is False:
+        return []
+    named = [TensorBoardLogger(run, name="", version="")] if given in (None, True) else _as_list(given)
+    # A CSVLogger deletes what is in its folder, so every start of a run has one of its own.
+    start = f"csv/start{len(list(Path(run).glob('csv/*')))}"
+    return named if any(isinstance(x, CSVLogger) for x in named) else [*named, CSVLogger(run, name=start, version="")]
 
 
 def _external(trainer: Trainer) -> bool:

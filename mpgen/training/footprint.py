@@ -7,14 +7,13 @@ network is counted by the same program that tests measure small networks with.
 import gc
 import weakref
 from types import TracebackType
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-ROUGHLY = 0.005  # a peak that is higher by so much is looked at closely
+from torch.utils.flop_counter import flop_registry
 
 
 class LiveMemory(TorchDispatchMode):
@@ -42,8 +41,10 @@ class LiveMemory(TorchDispatchMode):
 
     def restart(self) -> None:
         """Forgets the peak so far."""
+        gc.collect()
         self.peak = self.now
 
+    @no_type_check  # runs at every operation, and its types say nothing
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if not any(result.alias_info for result in func._schema.returns):  # a view, or an input changed in place
@@ -52,6 +53,7 @@ class LiveMemory(TorchDispatchMode):
                     self._add(tensor.untyped_storage())
         return made
 
+    @no_type_check
     def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key in self._alive:
@@ -59,13 +61,34 @@ class LiveMemory(TorchDispatchMode):
         self._alive.add(key)
         self.now += size
         weakref.finalize(storage, self._remove, key, size).atexit = False
-        if self.now > (1 + ROUGHLY) * self.peak:
+        if self.now > self.peak:
             gc.collect()
-        self.peak = max(self.peak, self.now)
+            self.peak = max(self.peak, self.now)
 
+    @no_type_check
     def _remove(self, key: int, size: int) -> None:
         self._alive.discard(key)
         self.now -= size
+
+
+class Operations(TorchDispatchMode):
+    """Multiplications and additions of matrix products, convolutions and attention, as torch's counter has them.
+
+    Not `FlopCounterMode` itself: to tell modules apart it hangs hooks into the graph, which then outlives its backward
+    pass where blocks are computed again, and `LiveMemory` would count that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    @no_type_check  # runs at every operation, and its types say nothing
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func.overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=made)
+        return made
 
 
 class AssumedValues(TorchDispatchMode):
@@ -79,6 +102,7 @@ class AssumedValues(TorchDispatchMode):
         super().__init__()
         self.count = count
 
+    @no_type_check  # runs at every operation, and its types say nothing
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is not torch.ops.aten._local_scalar_dense.default:
             return func(*args, **(kwargs or {}))

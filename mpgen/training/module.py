@@ -24,6 +24,8 @@ from mpgen.training.objective import SectionLoss, section_losses
 from mpgen.training.parallel import Distribution, Replicated
 from mpgen.training.parameters import Trainable, select_trainable
 
+FULL, MIXED = (None, 32, "32", "32-true"), ("bf16", "bf16-mixed")  # what the trainer's precision may be
+
 
 class LongVideoModule(pl.LightningModule):
     """Trains a denoiser on ordered sections, each told of its past by a forcing.
@@ -40,7 +42,7 @@ class LongVideoModule(pl.LightningModule):
         memory_windows: past windows through which the long-term memory gets gradients.
         init_from: weights to begin from: a checkpoint of ours or a released folder. `--ckpt_path` is for resuming only.
         seed: of the weights' initial values, the noise and the noise levels.
-        frozen_dtype: of weights that do not train; bfloat16 halves their memory.
+        frozen_dtype: of weights that do not train; bfloat16 halves their memory and wants precision bf16-mixed.
         recompute: what blocks compute again in the backward pass to save memory: nothing, all that is cheap, or all.
         compile_blocks: lets torch.compile make kernels for the blocks; the first updates then take minutes.
         max_nonfinite: updates in a row that may be left out because the gradient is not finite; then the run ends.
@@ -87,6 +89,29 @@ class LongVideoModule(pl.LightningModule):
         self.base: dict[str, str] | None = None
         self.left_out: frozenset[str] = frozenset()
         self.place = "start"
+
+    def check_precision(self, precision: str | int | None) -> None:
+        """Refuses what cannot be computed with.
+
+        Args:
+            precision: the trainer's.
+
+        Raises:
+            UserError: when weights that train would not be in fp32, or frozen ones not in the dtype of what they meet.
+        """
+        if precision not in (*FULL, *MIXED):
+            raise UserError(
+                f"trainer.precision {precision}: wanted bf16-mixed or 32-true; weights that train are kept in fp32, "
+                "and model.frozen_dtype says what the others are kept in"
+            )
+        if precision in FULL and self.frozen_dtype != torch.float32:
+            raise UserError(
+                f"model.frozen_dtype is bfloat16 and trainer.precision {precision or '32-true'}: "
+                "wanted bf16-mixed, or model.frozen_dtype float32"
+            )
+
+    def setup(self, stage: str) -> None:
+        self.check_precision(self.trainer.precision)
 
     def configure_model(self) -> None:
         """Builds the network once, with the same initial values on every rank, and leaves this rank its part."""

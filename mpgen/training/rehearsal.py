@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.dit.recompute import RECOMPUTE, Recompute
 from mpgen.tensors import Guidance
-from mpgen.training.footprint import AssumedValues, LiveMemory
+from mpgen.training.footprint import AssumedValues, LiveMemory, Operations
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import section_losses
@@ -111,7 +110,9 @@ def rehearse(
     chosen = module.recompute if recompute is None else recompute
     dit = module.denoiser_config.dit
     depth = (dit.num_layers, dit.num_single_layers)
-    if any(re.search(r"blocks\.\d", pattern) for pattern in module.train_patterns):  # not all blocks are alike
+    lora = module.denoiser_config.lora
+    patterns = (*module.train_patterns, *(() if lora is None else lora.targets))
+    if any(re.search(r"blocks\.\d", pattern) for pattern in patterns):  # not all blocks are alike
         return _rehearse(module, shape, precision, chosen, depth)
     few = (min(depth[0], FEW), min(depth[1], FEW))
     base = whole = _rehearse(module, shape, precision, chosen, few)
@@ -127,13 +128,15 @@ def _rehearse(
     module: LongVideoModule, shape: Shape, precision: Precision, recompute: Recompute, depth: tuple[int, int]
 ) -> Rehearsal:
     """With so many double-stream and single-stream blocks."""
-    lower = nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast)
+    lower = (
+        nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast, cache_enabled=False)
+    )
     with _without_data(shape.text_tokens):
         denoiser, head_only = _network(module, precision, recompute, depth)
         num_sections = 3 if head_only else 3 + module.memory_windows
         start, latents, guidance = _batch(denoiser, shape, num_sections, precision.inputs)
         flops: list[int] = []
-        with lower, LiveMemory() as memory, FlopCounterMode(display=False) as counter:
+        with lower, LiveMemory() as memory, Operations() as counted:
             losses = section_losses(
                 denoiser, start, latents, guidance, [str(video) for video in range(shape.videos)],
                 forcing=module.forcing, sigma_draw=module.sigma, noise=KeyedNoise(0, 0),
@@ -142,7 +145,7 @@ def _rehearse(
             for section in losses:
                 section.loss.backward()
                 del section
-                flops.append(counter.get_total_flops() - sum(flops))
+                flops.append(counted.total - sum(flops))
                 if len(flops) == 1:
                     memory.restart()  # from now on every gradient is there
         gradients = sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)

@@ -1,4 +1,4 @@
-"""A small training that kills itself with SIGKILL at a given point: `python killed.py WORLD FOLDER POINT`.
+"""Small trainings that kill themselves with SIGKILL, each at another point: `python killed.py WORLD FOLDER`.
 
 Not a test: what is killed must be a process of its own.
 """
@@ -6,12 +6,14 @@ Not a test: what is killed must be a process of its own.
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import small_data
+from side_by_side import run_side_by_side
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import fit, make_module
@@ -65,11 +67,16 @@ def die_in_between() -> None:
 POINTS = {"in an update": lambda: None, "in a write": die_in_write, "in between": die_in_between}
 
 
-def main() -> None:
-    world, folder, point = sys.argv[1:]
+def train(world: str, folder: Path, point: str) -> None:
     POINTS[point]()
     callbacks = [DieInUpdate()] if point == "in an update" else []
-    fit(make_module(), small_data(world, 2), Path(folder), 6, callbacks=callbacks, plugins=[RunCheckpoints()])
+    fit(make_module(), small_data(world, 2), folder / point, 6, callbacks=callbacks, plugins=[RunCheckpoints()])
+
+
+def main() -> None:
+    world, folder = sys.argv[1:]
+    ended = run_side_by_side([partial(train, world, Path(folder), point) for point in POINTS])
+    raise SystemExit(set(ended) != {-signal.SIGKILL})
 
 
 if __name__ == "__main__":

@@ -1,22 +1,32 @@
-"""One rank of a small training, started by tests with torchrun's variables: `python ranks.py JOBS.json`.
+"""Two ranks of small trainings, one after the other: `python ranks.py JOBS.json`.
 
-Not a test: a process of its own, because a rank cannot share pytest's.
+Not a test: a rank cannot share pytest's process.
 """
 
 import json
+import os
 import sys
+import time
+import traceback
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import FPS, SIZE_PX, fit, make_module
+sys.path.insert(0, str(Path(__file__).parent))
+from side_by_side import run_side_by_side
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import FPS, SIZE_PX, fit, make_module, trainable_config
+
+from mpgen import cli
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.data.plan import Shuffled
+from mpgen.dit.lora import LoraConfig
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
 from mpgen.training import forcing
@@ -56,6 +66,7 @@ def small_data(world: str, batch_size: int) -> VideoDataModule:
 def train(job: dict[str, Any], world: str, world_size: int, strategy: Any = "auto") -> list[float]:
     """The losses of a job; its last checkpoint is in its folder."""
     module = make_module(
+        denoiser=replace(trainable_config(), lora=LoraConfig(rank=job["lora"]) if job["lora"] else None),
         forcing=getattr(forcing, job["forcing"])(),
         train=job["train"],
         clip_norm=job["clip_norm"],
@@ -83,12 +94,55 @@ def out_of_step() -> str:
     return ""
 
 
-def main() -> None:
-    jobs = json.loads(Path(sys.argv[1]).read_text())
+class Trouble(pl.Callback):
+    """Rank 1 lets the other one wait at the end of update 1, and fails in update 2."""
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_rank == 1 and trainer.global_step == 1:
+            time.sleep(2.5)
+        if trainer.global_rank == 1 and trainer.global_step == 2:
+            raise ValueError("the disc of rank 1 is gone")
+
+
+def mpgen(*argv: str) -> int:
+    """The exit status of a command."""
+    sys.argv = ["mpgen", *argv]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code or 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def work(jobs: dict[str, Any], folder: Path) -> None:
+    """All that one rank does."""
     for job in jobs["jobs"]:
         losses = train(job, jobs["world"], 2, STRATEGIES[job["strategy"]]())
         (Path(job["folder"]) / "losses.json").write_text(json.dumps(losses))
-    Path(sys.argv[1]).with_name(f"out_of_step_{dist.get_rank()}.txt").write_text(out_of_step())
+    rank = dist.get_rank()
+    (folder / f"out_of_step_{rank}.txt").write_text(out_of_step())
+    # Last, because no rank can go on after another one failed.
+    with (folder / f"trouble_{rank}.txt").open("w") as said:
+        os.dup2(said.fileno(), sys.stderr.fileno())
+        status = mpgen("fit", "--config", jobs["trouble"])
+    (folder / f"trouble_{rank}.status").write_text(str(status))
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    jobs = json.loads(path.read_text())
+
+    def rank(number: int) -> None:
+        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
+        work(jobs, path.parent)
+
+    # As torchrun would start them.
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(jobs["port"]), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= shared | {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
+    raise SystemExit(run_side_by_side([partial(rank, number) for number in range(2)]) != [0, 0])
 
 
 if __name__ == "__main__":

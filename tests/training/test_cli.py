@@ -2,106 +2,21 @@
 
 import csv
 import io
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import warnings
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from mpgen import cli
-from mpgen.encoders.tiny import TinyEncoders
 from mpgen.training.callbacks.ema import EMA
 
-ENCODERS = TinyEncoders()
-CONFIG = {
-    "ckpt_path": "last",
-    "model": {
-        "denoiser": {
-            "dit": {
-                "in_channels": ENCODERS.vae.latent_channels,
-                "num_attention_heads": 2,
-                "attention_head_dim": 16,
-                "num_layers": 1,
-                "num_single_layers": 1,
-                "num_refiner_layers": 1,
-                "text_embed_dim": ENCODERS.text.token_width,
-                "pooled_projection_dim": ENCODERS.text.pooled_width,
-                "image_proj_dim": ENCODERS.image.width,
-                "rope_axes_dim": [4, 6, 6],
-            },
-            "semantic": {"num_heads": 2, "head_dim": 8, "memorize_layers": 1, "window_patch": [1, 2, 2]},
-            "layout": {"section": 2, "history_4x": 4, "history_2x": 2, "history_1x": 1},
-        },
-        "forcing": "mpgen.training.forcing.DirectForcing",
-        "sigma": {"class_path": "mpgen.flow.LogitNormal", "init_args": {"shift": 2.0}},
-        "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.001}},
-        "lr_scheduler": {"class_path": "WarmupCosine", "init_args": {"warmup_updates": 2, "total_updates": 9}},
-    },
-    "data": {
-        "encoders": "TinyEncoders",
-        "world": {"size_px": 32, "train_videos": 3, "val_videos": 2, "pixel_frames": [9, 17]},
-        "height_px": 32,
-        "width_px": 32,
-        "max_sections": 2,
-        "batch_size": 2,
-        "curriculum": {"class_path": "Staged", "init_args": {"stages": [[1, 2], [2, 1]]}},
-    },
-    "trainer": {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "log_every_n_steps": 1,
-        "enable_progress_bar": False,
-        "callbacks": [
-            {"class_path": "EMA"},
-            {"class_path": "SampleVideos", "init_args": {"num_videos": 1, "num_sections": 1, "steps": 1}},
-            {
-                "class_path": "ModelCheckpoint",
-                "init_args": {"every_n_train_steps": 1, "save_last": True},
-            },
-        ],
-    },
-}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*argv: str) -> Ended:
-    """`mpgen ARGV` in this process; a warning is an error."""
-    out, err, before, status = io.StringIO(), io.StringIO(), sys.argv, 0
-    sys.argv = ["mpgen", *argv]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
-            cli.main()
-    except SystemExit as end:
-        status = end.code or 0
-    finally:
-        sys.argv = before
-    return Ended(status, out.getvalue(), err.getvalue())
-
-
-def write(folder: Path) -> Path:
-    """The small config as YAML, with all that it makes in `folder`."""
-    paths = {"manifest": str(folder / "manifest.csv"), "cache": str(folder / "cache")}
-    tree = CONFIG | {"run": str(folder / "run"), "data": CONFIG["data"] | paths}
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return path
+sys.path.insert(0, str(Path(__file__).parent))
+from small_run import run, write
 
 
 @pytest.fixture(scope="module")
@@ -234,24 +149,51 @@ def test_a_checkpoint_of_another_model_is_named(again, options, said):
     assert said in ended.err
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(trained, tmp_path, number, status):
-    options = ("--config", str(trained / "small.yaml"), "--run", str(tmp_path / "run"))
+def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(trained, tmp_path):
+    """Two at once: Ctrl-C, and a scheduler's SIGTERM."""
+    statuses = {signal.SIGINT: 130, signal.SIGTERM: 143}
     stages = ("--data.curriculum.init_args.stages", "[[1, 9999]]", "--trainer.limit_val_batches", "0")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mpgen", "fit", *options, *stages],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == status, err
-    assert "stopped: updates 0 to" in out
-    assert "Traceback" not in err
-    for noise in ("GPU", "TPU", "Tip", "warn", "ModelCheckpoint", "deprecated"):
-        assert noise not in err
+    running = {}
+    for number in statuses:
+        options = ("--config", str(trained / "small.yaml"), "--run", str(tmp_path / number.name))
+        command = [sys.executable, "-m", "mpgen", "fit", *options, *stages]
+        running[number] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for number, process in running.items():
+        deadline = time.monotonic() + 60
+        while not (tmp_path / number.name / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(number)
+    for number, process in running.items():
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == statuses[number], err
+        assert "stopped: updates 0 to" in out
+        assert "Traceback" not in err
+        for noise in ("GPU", "TPU", "Tip", "warn", "ModelCheckpoint", "deprecated"):
+            assert noise not in err
+
+
+def test_another_logger_leaves_checkpoints_and_tables_in_the_runs_folder(trained, tmp_path):
+    elsewhere = ("--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", str(tmp_path / "elsewhere"))
+    options = ("--config", str(trained / "small.yaml"), "--run", str(tmp_path / "run"), "--trainer.max_steps", "1")
+    ended = run("fit", *options, *elsewhere, "--trainer.limit_val_batches", "0")
+    assert ended.status == 0, ended.err
+    assert list((tmp_path / "elsewhere").rglob("events.out.tfevents.*"))
+    assert len(losses(tmp_path / "run")) == 1
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()  # where --ckpt_path last looks
+
+
+def test_a_class_of_a_package_that_is_not_here_says_which(trained):
+    ended = run("fit", "--config", str(trained / "small.yaml"), "--model.optimizer", "no_such_package.optim.AdamW8bit")
+    assert (ended.status, ended.err.count("\n")) == (2, 2)
+    assert "--model.optimizer: no_such_package.optim.AdamW8bit is of a package that is not installed" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("precision", "frozen"), [("32-true", "bfloat16"), ("16-mixed", "float32"), ("bf16-true", "float32")]
+)
+def test_a_precision_that_cannot_be_is_told_before_anything_is_made(tmp_path, precision, frozen):
+    options = ("--trainer.precision", precision, "--model.frozen_dtype", frozen)
+    ended = run("fit", "--config", str(write(tmp_path)), *options)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert f"trainer.precision {precision}" in ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]

@@ -1,8 +1,5 @@
 """SIGKILL at any moment, a save included, costs at most the work since the last checkpoint; the rest is bit-equal."""
 
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +7,9 @@ import lightning.pytorch as pl
 import pytest
 
 from mpgen.training.checkpointing import LAST, PREVIOUS, RunCheckpoints, latest_whole
+
+sys.path.insert(0, str(Path(__file__).parent))
+from side_by_side import finish, start
 
 POINTS = {"in an update": 3, "in a write": 2, "in between": 2}  # and the updates that must be there afterwards
 
@@ -23,29 +23,18 @@ class Losses(pl.Callback):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("killed")
+def folder(once, small_world, make_small_data) -> Path:
+    """The folders of three runs that killed themselves, by the point at which they did."""
 
+    def make(folder: Path) -> None:
+        make_small_data().prepare_data()
+        finish(start(Path(__file__).with_name("killed.py"), small_world, folder), 240)
 
-@pytest.fixture(scope="module")
-def killed(folder, small_world, make_small_data) -> dict[str, int]:
-    """How three runs that killed themselves ended, side by side."""
-    make_small_data().prepare_data()
-    running = {
-        point: subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("killed.py")), str(small_world), str(folder / point), point],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for point in POINTS
-    }  # fmt: skip
-    said = {point: process.communicate(timeout=240)[0] for point, process in running.items()}
-    ended = {point: process.returncode for point, process in running.items()}
-    assert set(ended.values()) == {-signal.SIGKILL}, said
-    return ended
+    return once("killed", make)
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_killed_run_goes_on_to_the_same_losses(killed, folder, point, fit, make_module, make_small_data, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_losses(folder, point, fit, make_module, make_small_data, tmp_path):
     found = latest_whole(folder / point)
     assert found is not None
     assert found.content["global_step"] == POINTS[point]
@@ -62,6 +51,6 @@ def test_a_killed_run_goes_on_to_the_same_losses(killed, folder, point, fit, mak
     assert not list((folder / point).glob(".*"))
 
 
-def test_a_kill_between_two_renames_leaves_the_previous_one(killed, folder):
+def test_a_kill_between_two_renames_leaves_the_previous_one(folder):
     # The run that went on has both again, so look at what the kill left: the half-way state is named in POINTS.
     assert (folder / "in between" / PREVIOUS).exists()

@@ -130,6 +130,21 @@ def test_bf16_mixed_precision_trains(fit, make_module, make_small_data, tmp_path
     assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in module.denoiser.parameters())
 
 
+@pytest.mark.parametrize(
+    ("precision", "frozen", "said"),
+    [
+        ("32-true", "bfloat16", r"frozen_dtype is bfloat16 and trainer\.precision 32-true: wanted bf16-mixed"),
+        ("bf16-true", "float32", r"trainer\.precision bf16-true: wanted bf16-mixed or 32-true"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_refused_in_one_line(
+    fit, make_module, make_small_data, tmp_path, precision, frozen, said
+):
+    with pytest.raises(UserError, match=said) as error:
+        fit(make_module(frozen_dtype=frozen), make_small_data(), tmp_path, 1, precision=precision)
+    assert "\n" not in str(error.value)
+
+
 def test_two_validations_of_the_same_weights_give_the_same_loss(fit, make_module, make_small_data, tmp_path):
     module, data = make_module(), make_small_data()
     trainer = fit(module, data, tmp_path, 2, limit_val_batches=2, val_check_interval=1)

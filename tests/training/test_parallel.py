@@ -1,15 +1,13 @@
 """Two processes are one: copies and shards give the losses and weights of a single process on the same videos."""
 
 import json
-import os
 import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from mpgen.checkpoints import load_for_generation
@@ -17,15 +15,21 @@ from mpgen.training.checkpointing import RunCheckpoints
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import make_module, train
+from side_by_side import finish, start
+from small_run import CONFIG
 
 STAGE_1 = ["semantic_pack.*", "clean_x_embedder.*"]
 STAGE_2 = ["norm_out.*", "proj_out.*"]
 UPDATES = 3
 JOBS = {
-    "teacher, stage 1": {"forcing": "TeacherForcing", "train": STAGE_1, "clip_norm": 1e9, "recompute": "none"},
-    "direct, stage 2, clipped": {"forcing": "DirectForcing", "train": STAGE_2, "clip_norm": 0.02, "recompute": "none"},
+    "teacher, stage 1, low rank": {
+        "forcing": "TeacherForcing", "train": [*STAGE_1, "*.lora_*"], "clip_norm": 1e9, "recompute": "none", "lora": 2,
+    },
+    "direct, stage 2, clipped": {
+        "forcing": "DirectForcing", "train": STAGE_2, "clip_norm": 0.02, "recompute": "none", "lora": 0,
+    },
     "direct, everything, clipped, recomputed": {
-        "forcing": "DirectForcing", "train": ["*"], "clip_norm": 0.02, "recompute": "full",
+        "forcing": "DirectForcing", "train": ["*"], "clip_norm": 0.02, "recompute": "full", "lora": 0,
     },
 }  # fmt: skip
 
@@ -36,61 +40,52 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def start_ranks(jobs: Path) -> list[subprocess.Popen]:
-    """Two processes as torchrun would start them."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-              "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"}  # fmt: skip
-    return [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("ranks.py")), str(jobs)],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-
-
-def finish(processes: list[subprocess.Popen], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    said = []
-    for process in processes:
-        try:
-            said.append(process.communicate(timeout=max(deadline - time.monotonic(), 1))[0])
-        except subprocess.TimeoutExpired:
-            process.kill()
-            said.append("hung: " + process.communicate()[0])
-    assert [process.returncode for process in processes] == [0, 0], "\n\n".join(text[-3000:] for text in said)
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, small_world) -> Path:
+def runs(once, small_world) -> Path:
     """A folder with every job done by one process (`alone`) and by two."""
-    folder = tmp_path_factory.mktemp("parallel")
+    return once("parallel", lambda folder: run_all(folder, str(small_world)))
+
+
+def run_all(folder: Path, world: str) -> None:
     module = make_module()
     module.configure_model()
     with torch.no_grad():
         for parameter in module.denoiser.parameters():  # layers that begin at zero would hide what is behind them
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-    save_file(module.denoiser.state_dict(), folder / "begin.safetensors")
-
     begin = str(folder / "begin.safetensors")
+    save_file(module.denoiser.state_dict(), begin)
 
     def placed(kind: str) -> list[dict]:
         given = {"strategy": kind, "init_from": begin, "updates": UPDATES, "resume": None}
         return [job | given | {"folder": str(folder / kind / name)} for name, job in JOBS.items()]
 
     alone = placed("alone")
-    losses = {alone[0]["folder"]: train(alone[0], str(small_world), 1)}  # fills the cache
+    losses = {alone[0]["folder"]: train(alone[0], world, 1)}  # fills the cache
     jobs = [job for kind in KINDS for job in placed(kind)]
     going_on = {"resume": f"{alone[0]['folder']}/last.ckpt", "updates": UPDATES + 1, "folder": str(folder / "more")}
     jobs.append(alone[0] | going_on | {"strategy": "fsdp2"})
-    (folder / "jobs.json").write_text(json.dumps({"world": str(small_world), "jobs": jobs}))
-    ranks = start_ranks(folder / "jobs.json")
-    losses |= {job["folder"]: train(job, str(small_world), 1) for job in alone[1:]}
+    given = {"world": world, "jobs": jobs, "port": free_port(), "trouble": str(trouble(folder, Path(world)))}
+    (folder / "jobs.json").write_text(json.dumps(given))
+    ranks = start(Path(__file__).with_name("ranks.py"), folder / "jobs.json")
+    losses |= {job["folder"]: train(job, world, 1) for job in alone[1:]}
     for place, found in losses.items():
         (Path(place) / "losses.json").write_text(json.dumps(found))
     finish(ranks, 240)
-    return folder
+
+
+def trouble(folder: Path, world: Path) -> Path:
+    """The config of a run in which one rank is late and then fails, over the same videos."""
+    paths = {"manifest": str(world / "manifest.csv"), "cache": str(world / "cache"), "batch_size": 1, "world": None}
+    watch = {"class_path": "mpgen.training.callbacks.watch.Watch", "init_args": {"patience_minutes": 0.015}}
+    callbacks = [{"class_path": "ranks.Trouble"}, watch]
+    tree = CONFIG | {
+        "run": str(folder / "trouble"),
+        "data": CONFIG["data"] | paths,
+        "trainer": CONFIG["trainer"] | {"strategy": "ddp", "devices": 2, "callbacks": callbacks},
+    }
+    path = folder / "trouble.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
 
 
 KINDS = ("ddp", "fsdp2", "fsdp2 sharded")
@@ -159,3 +154,19 @@ def test_ranks_out_of_step_say_so_on_every_rank_instead_of_waiting(runs):
         said = (runs / f"out_of_step_{rank}.txt").read_text()
         assert said.startswith("ranks are out of step at update 7: videos of 2 to 3 sections")
         assert f"{2 + rank} on rank {rank}" in said
+
+
+def test_a_rank_that_waits_long_says_where_and_the_late_one_says_where_it_is(runs):
+    waits, late = ((runs / f"trouble_{rank}.txt").read_text() for rank in range(2))
+    assert "mpgen: rank 0 of 2 has stood at update 1, optimizer step" in waits
+    assert "in finish_gradients" in waits  # of the threads' stacks
+    assert "mpgen: rank 1 of 2 has stood at update 1, backward of section 0" in late
+
+
+def test_one_rank_that_fails_ends_all_with_its_error(runs):
+    waits, failed = ((runs / f"trouble_{rank}.txt").read_text() for rank in range(2))
+    said = "rank 1, update 2, backward of section 0: the disc of rank 1 is gone"
+    assert said in waits
+    assert "(this rank, 0, ended with it)" in waits
+    assert "ValueError: the disc of rank 1 is gone" in failed
+    assert [(runs / f"trouble_{rank}.status").read_text() for rank in range(2)] == ["2", "1"]

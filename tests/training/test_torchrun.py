@@ -1,25 +1,13 @@
 """torchrun on two nodes is one run: one folder, one set of losses; and it goes on with one process."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 sys.path.insert(0, str(Path(__file__).parent))
-from test_cli import CONFIG
+from small_run import run, write
 from test_parallel import free_port
-
-
-def write(folder: Path) -> Path:
-    """The small config of tests/training/test_cli.py, in a folder of its own."""
-    paths = {"manifest": str(folder / "world" / "manifest.csv"), "cache": str(folder / "cache"), "batch_size": 1}
-    tree = CONFIG | {"run": str(folder / "run"), "data": CONFIG["data"] | paths}
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
-    return path
 
 
 def losses(run: Path) -> list[float]:
@@ -30,14 +18,13 @@ def losses(run: Path) -> list[float]:
 
 def test_two_nodes_of_torchrun_are_one_run_that_one_process_goes_on_with(tmp_path):
     config, port = write(tmp_path), free_port()
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     options = ["fit", "--config", str(config), "--trainer.strategy", "fsdp2"]
     nodes = [
         subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
              "--node_rank", str(node), "--master_addr", "127.0.0.1", "--master_port", str(port),
              "-m", "mpgen", *options, "--trainer.num_nodes", "2", "--trainer.devices", "1"],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for node in range(2)
     ]  # fmt: skip
@@ -50,9 +37,6 @@ def test_two_nodes_of_torchrun_are_one_run_that_one_process_goes_on_with(tmp_pat
 
     # The world has 3 videos, so an update of 2 videos on one process is one of theirs.
     longer = ["--data.batch_size", "2", "--trainer.limit_val_batches", "0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mpgen", "fit", "--config", str(config), *longer],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "done: updates 3 to 3" in done.stdout
+    done = run("fit", "--config", str(config), *longer)
+    assert done.status == 0, done.err
+    assert "done: updates 3 to 3" in done.out

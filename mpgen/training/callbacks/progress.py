@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from mpgen.training.callbacks.samples import SampleVideos
@@ -39,7 +40,8 @@ class ClosingWords(pl.Callback):
             lines.append(f"  checkpoint   {_shown(Path(checkpoint))}")
         if samples:
             lines.append(f"  samples      {_shown(samples[0].parent)} ({len(samples)} mp4, left the truth, right ours)")
-        lines.append(f"  TensorBoard  tensorboard --logdir {_shown(run)}")
+        if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+            lines.append(f"  TensorBoard  tensorboard --logdir {_shown(run)}")
         if checkpoint:
             command = (
                 f"mpgen generate --ckpt_path {_shown(Path(checkpoint))} --scene bounce --output {_shown(run)}/out.mp4"

@@ -11,7 +11,7 @@ from typing import Literal
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -126,6 +126,8 @@ class SampleVideos(pl.Callback):
             if isinstance(logger, TensorBoardLogger):
                 summary = Summary(value=[_animation(f"samples/{path.stem}", even, fps)])
                 logger.experiment._get_file_writer().add_summary(summary, trainer.global_step)
+            elif isinstance(logger, WandbLogger):
+                logger.log_video(f"samples/{path.stem}", [str(path)], trainer.global_step, caption=[caption])
 
 
 def _of_rank_zero(trainer: pl.Trainer) -> Iterator[VideoBatch]:

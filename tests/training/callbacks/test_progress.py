@@ -1,3 +1,5 @@
+from lightning.pytorch.loggers import TensorBoardLogger
+
 from mpgen.training.callbacks.progress import ClosingWords
 from mpgen.training.callbacks.samples import SampleVideos
 from mpgen.training.callbacks.throughput import Throughput
@@ -8,6 +10,7 @@ def test_a_run_ends_by_saying_what_it_made_and_what_to_type_next(fit, make_modul
     fit(
         make_module(), make_small_data(), tmp_path, 2,
         callbacks=[sampler, Throughput(1), ClosingWords()], limit_val_batches=1, val_check_interval=2,
+        logger=TensorBoardLogger(tmp_path, name="", version=""),
     )  # fmt: skip
     said = capsys.readouterr().out
     assert "done: updates 0 to 2 in 0 min" in said
