@@ -55,7 +55,7 @@ def test_attention_over_many_keys_is_the_same_as_over_few(monkeypatch, masked):
     mask = torch.arange(90)[None, None, None] < torch.tensor([40, 90])[:, None, None, None] if masked else None
     wanted = attend(query, key, value, mask)
     monkeypatch.setattr("mpgen.dit.layers.LONG", 90)
-    monkeypatch.setattr("mpgen.dit.layers.SCORES", 1000)  # several pieces
+    monkeypatch.setattr("mpgen.dit.layers.QUERIES", 7)  # several pieces
     monkeypatch.setattr("mpgen.dit.layers.F.scaled_dot_product_attention", None)  # not called
     torch.testing.assert_close(attend(query, key, value, mask), wanted, atol=2e-6, rtol=0)
 
