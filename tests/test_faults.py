@@ -1,47 +1,22 @@
 """What `mpgen fit` says to wrong configs and options: two lines at most, with the full key and the nearest choice."""
 
 import copy
-import io
 import sys
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mpgen import cli
 from mpgen.training.cli import MpgenCLI
+
+sys.path.insert(0, str(Path(__file__).parent / "training"))
+from small_run import Ended, run
 
 QUICKSTART = yaml.safe_load((Path(__file__).parents[1] / "configs/quickstart.yaml").read_text(encoding="utf-8"))
 CALLBACKS = [{"class_path": "EMA"}, {"class_path": "SampleVideos", "init_args": {"steps": 3}}]
 ABSENT = object()
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run(*argv: str) -> Ended:
-    """`mpgen ARGV`."""
-    out, err, before, status = io.StringIO(), io.StringIO(), sys.argv, 0
-    sys.argv = ["mpgen", *argv]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
-            cli.main()
-    except SystemExit as end:
-        status = end.code or 0
-    finally:
-        sys.argv = before
-    return Ended(status, out.getvalue(), err.getvalue())
 
 
 def write(path: Path, changes: dict[str, Any]) -> Path:

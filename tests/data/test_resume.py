@@ -92,7 +92,7 @@ def test_a_killed_run_consumes_what_an_uninterrupted_one_does(folder, devices, b
     whole = planned(folder, devices * batch_size)
     assert len(whole) == 18  # six updates an epoch, so the kills are in the middle of the first and the second
     done = 0
-    for workers, kill_at in zip(num_workers, kills, strict=False):
+    for workers, kill_at in zip(num_workers[:-1], kills, strict=True):
         consumed = run(folder, devices, batch_size, workers, kill_at)
         assert consumed == whole[done:kill_at]
         done = kill_at // EVERY * EVERY  # the last checkpoint

@@ -27,7 +27,9 @@ def velocity(make_guidance, latents):
 
 def test_an_update_begins_as_nothing_and_then_counts(make_denoiser, velocity, perturb):
     plain, adapted = make_denoiser(), make_denoiser(lora=CONFIG)
-    adapted.load_state_dict(plain.state_dict(), strict=False)
+    lacking, strange = adapted.load_state_dict(plain.state_dict(), strict=False)
+    assert strange == []
+    assert all(ADAPTER in name for name in lacking)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.zeros_(parameter)  # `make_denoiser` perturbs all
