@@ -1,6 +1,6 @@
 """Tables 1 to 3 of the paper on the built-in world: train, generate, score and tabulate every row, with seeds.
 
-    python tools/reproduce.py                                     # all rows, three seeds: on two cores a night (guessed)
+    python tools/reproduce.py                                     # all rows, three seeds: some ten hours on a CPU
     python tools/reproduce.py --rows f1_ct memorypack all --seeds 0
     python tools/reproduce.py --preset gpu                        # a larger network on one GPU
     python tools/reproduce.py --draw                              # table and figures of what is there
