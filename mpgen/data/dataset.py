@@ -29,6 +29,7 @@ class VideoBatch:
         num_sections: the same on every rank.
         uids: which videos these are; noise is keyed by them.
         captions: their texts, for logs.
+        num_given: the first so many sections are not trained on, only remembered.
     """
 
     start: Float[Tensor, "b c 1 h w"]
@@ -37,6 +38,7 @@ class VideoBatch:
     num_sections: int
     uids: tuple[str, ...]
     captions: tuple[str, ...]
+    num_given: int = 0
 
     def to(self, device: torch.device | str) -> "VideoBatch":
         """On a device, in float32: noise levels would not survive bfloat16, but the way there is half as long in it."""
@@ -47,6 +49,7 @@ class VideoBatch:
             self.num_sections,
             self.uids,
             self.captions,
+            self.num_given,
         )
 
 
@@ -84,6 +87,7 @@ class CachedVideos(Dataset[VideoBatch]):
             num_sections=group.num_sections,
             uids=tuple(entry.uid for entry in entries),
             captions=tuple(entry.caption for entry in entries),
+            num_given=group.num_given,
         )
 
     def _read_video(self, entry: CacheEntry, num_sections: int) -> dict[str, Tensor]:

@@ -21,10 +21,22 @@ from mpgen.errors import UserError
 
 @dataclass(frozen=True)
 class Group:
-    """Videos of one update: `items` are positions in the data set, each used for its first `num_sections` sections."""
+    """Videos of one update.
+
+    Args:
+        num_sections: each video is used for its first so many sections.
+        items: positions in the data set.
+        num_given: the first so many of them are not trained on, only remembered.
+    """
 
     num_sections: int
     items: tuple[int, ...]
+    num_given: int = 0
+
+    @property
+    def num_trained(self) -> int:
+        """Sections of each video that have a loss."""
+        return self.num_sections - self.num_given
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,20 +46,23 @@ class Groups(Sequence[Group]):
     Args:
         num_sections: of each group.
         items: of each group, positions in the data set.
+        num_given: of each group.
     """
 
     num_sections: Int[np.ndarray, " groups"]
     items: Int[np.ndarray, "groups size"]
+    num_given: Int[np.ndarray, " groups"]
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> "Groups":
         """Groups of equal size, at least one."""
-        lengths, items = zip(*((group.num_sections, group.items) for group in groups), strict=True)
-        return cls(np.array(lengths), np.array(items))
+        parts = ((group.num_sections, group.items, group.num_given) for group in groups)
+        return cls(*(np.array(part) for part in zip(*parts, strict=True)))
 
     @classmethod
     def joined(cls, parts: Sequence["Groups"]) -> "Groups":
-        return cls(np.concatenate([p.num_sections for p in parts]), np.concatenate([p.items for p in parts]))
+        columns = zip(*((part.num_sections, part.items, part.num_given) for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
 
     def __len__(self) -> int:
         return len(self.num_sections)
@@ -58,20 +73,21 @@ class Groups(Sequence[Group]):
     def __getitem__(self, index: slice) -> "Groups": ...
     def __getitem__(self, index: int | slice) -> "Group | Groups":
         if isinstance(index, slice):
-            return Groups(self.num_sections[index], self.items[index])
-        return Group(int(self.num_sections[index]), tuple(self.items[index].tolist()))
+            return Groups(self.num_sections[index], self.items[index], self.num_given[index])
+        items = tuple(self.items[index].tolist())
+        return Group(int(self.num_sections[index]), items, int(self.num_given[index]))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Groups):
             return NotImplemented
-        return np.array_equal(self.num_sections, other.num_sections) and np.array_equal(self.items, other.items)
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in self.__dataclass_fields__)
 
     __hash__ = None  # arrays can change
 
     def shuffled(self, key: tuple[int, ...]) -> "Groups":
         """The same groups in an order drawn from `key`."""
         order = np.random.default_rng(key).permutation(len(self))
-        return Groups(self.num_sections[order], self.items[order])
+        return Groups(self.num_sections[order], self.items[order], self.num_given[order])
 
 
 class Curriculum(ABC):
@@ -80,6 +96,10 @@ class Curriculum(ABC):
     @abstractmethod
     def groups(self, section_counts: Int[np.ndarray, " videos"], group_size: int, seed: int, epoch: int) -> Groups:
         """Groups of `group_size` videos each, see `plan_epoch`."""
+
+    def extent(self) -> tuple[int, float] | None:
+        """Updates of an epoch, and at most how many sections one trains on, on average; None where videos decide."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -114,17 +134,60 @@ class Staged(Curriculum):
         if not self.stages or any(max_sections < 1 or updates < 1 for max_sections, updates in self.stages):
             raise UserError(f"stages {self.stages}: wanted pairs (max_sections, updates), each at least 1")
 
+    def extent(self) -> tuple[int, float]:
+        updates = sum(length for _, length in self.stages)
+        return updates, sum(sections * length for sections, length in self.stages) / updates
+
+    def groups(self, section_counts: Int[np.ndarray, " videos"], group_size: int, seed: int, epoch: int) -> Groups:
+        return Groups.joined(
+            [
+                _over_and_over(np.minimum(section_counts, max_sections), group_size, updates, (seed, epoch, stage))
+                for stage, (max_sections, updates) in enumerate(self.stages)
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Excerpts(Curriculum):
+    """Stages of so many updates, each trained on a few sections somewhere in its videos; the whole run is one epoch.
+
+    The sections before are given as they are, to history and memory, without a pass of the backbone. With one section
+    at a time this is FramePack's own training: sections drawn by themselves, with true history.
+
+    Args:
+        stages: (max_sections, trained sections, updates) of each stage.
+    """
+
+    stages: tuple[tuple[int, int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages or any(min(stage) < 1 for stage in self.stages):
+            raise UserError(f"stages {self.stages}: wanted (max_sections, trained sections, updates), each at least 1")
+
+    def extent(self) -> tuple[int, float]:
+        updates = sum(length for *_, length in self.stages)
+        return updates, sum(min(most, trained) * length for most, trained, length in self.stages) / updates
+
     def groups(self, section_counts: Int[np.ndarray, " videos"], group_size: int, seed: int, epoch: int) -> Groups:
         planned: list[Groups] = []
-        for stage, (max_sections, updates) in enumerate(self.stages):
-            shortened = np.minimum(section_counts, max_sections)
-            cycle = 0
-            while updates > 0:
-                key = (seed, epoch, stage, cycle)
-                planned.append(cut_into_groups(shortened, group_size, key).shuffled((*key, 0))[:updates])
-                updates -= len(planned[-1])
-                cycle += 1
+        for stage, (max_sections, trained, updates) in enumerate(self.stages):
+            key = (seed, epoch, stage)
+            whole = _over_and_over(np.minimum(section_counts, max_sections), group_size, updates, key)
+            given = np.random.default_rng((*key, 1)).integers(np.maximum(whole.num_sections - trained, 0) + 1)
+            planned.append(Groups(np.minimum(given + trained, whole.num_sections), whole.items, given))
         return Groups.joined(planned)
+
+
+def _over_and_over(
+    section_counts: Int[np.ndarray, " videos"], group_size: int, updates: int, key: tuple[int, ...]
+) -> Groups:
+    """So many groups of all videos in random order, then in another one, until there are enough."""
+    planned: list[Groups] = []
+    while updates > 0:
+        again = (*key, len(planned))
+        planned.append(cut_into_groups(section_counts, group_size, again).shuffled((*again, 0))[:updates])
+        updates -= len(planned[-1])
+    return Groups.joined(planned)
 
 
 def plan_epoch(
@@ -165,7 +228,7 @@ def cut_into_groups(section_counts: Int[np.ndarray, " videos"], group_size: int,
     """
     if len(section_counts) < group_size:
         order = np.random.default_rng((*key, 0)).permutation(len(section_counts))
-        return Groups(np.array([section_counts.min()]), np.resize(order, (1, group_size)))
+        return Groups(np.array([section_counts.min()]), np.resize(order, (1, group_size)), np.array([0]))
     by_length = np.argsort(section_counts, kind="stable")
     longest = int(section_counts.max())
     ends = np.searchsorted(section_counts[by_length], np.arange(longest + 1), side="right")
@@ -176,7 +239,8 @@ def cut_into_groups(section_counts: Int[np.ndarray, " videos"], group_size: int,
         order = items[np.random.default_rng((*key, length)).permutation(len(items))]
         full = len(order) // group_size
         left_over = order[full * group_size :]
-        longest_first.append(Groups(np.full(full, length), order[: full * group_size].reshape(full, group_size)))
+        items_of_groups = order[: full * group_size].reshape(full, group_size)
+        longest_first.append(Groups(np.full(full, length), items_of_groups, np.zeros(full, int)))
     return Groups.joined(longest_first[::-1])
 
 

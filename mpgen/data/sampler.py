@@ -6,6 +6,7 @@ position is kept by the data module.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
@@ -43,7 +44,7 @@ class GroupSampler(DistributedSampler[Group]):
 
     def __iter__(self) -> Iterator[Group]:
         for group in self.plan(self.epoch)[self.start :]:
-            yield Group(group.num_sections, group.items[self.rank :: self.num_replicas])
+            yield replace(group, items=group.items[self.rank :: self.num_replicas])
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

@@ -24,7 +24,6 @@ import mpgen.training.strategies  # noqa: F401 - and gives Lightning the names d
 from mpgen.checkpoints.sources import PREFIX
 from mpgen.data.atomic import replacing
 from mpgen.data.datamodule import VideoDataModule
-from mpgen.data.plan import Staged
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.faults import Parameter, Schema, innermost, parameters_of
@@ -137,9 +136,9 @@ class MpgenCLI(LightningCLI):
         updates, mean = None, size.max_sections
         if isinstance(self.schedule, WarmupCosine):
             updates = self.schedule.total_updates
-        if isinstance(curriculum, Staged):
-            updates = sum(length for _, length in curriculum.stages)
-            mean = sum(sections * length for sections, length in curriculum.stages) / updates
+        extent = curriculum.extent()
+        if extent is not None:
+            updates, mean = extent
         if trainer["max_steps"] > 0:
             updates = trainer["max_steps"]
         return Videos(size.height_px, size.width_px, size.max_sections, mean, data.batch_size, updates)

@@ -143,11 +143,11 @@ class LongVideoModule(pl.LightningModule):
         self.distribution.check_lock_step(batch.num_sections, self.global_step, self.device)
         optimizer = self.optimizers()
         sections = []
-        self.place = "forward of section 0"
-        stages = self.denoiser.schedule.count_stages(batch.num_sections)
+        self.place = f"forward of section {batch.num_given}"
+        stages = self.denoiser.schedule.count_stages(batch.num_sections - batch.num_given)
         for section in self.sections(batch, KeyedNoise(self.seed, self.global_step)):
             self.place = f"backward of section {section.number}"
-            self.distribution.before_backward(self.denoiser, last=section.number + 1 == stages)
+            self.distribution.before_backward(self.denoiser, last=section.number + 1 == batch.num_given + stages)
             self.manual_backward(section.loss / stages)
             sections.append(section)
             self.place = f"forward of section {section.number + 1}"
@@ -193,6 +193,7 @@ class LongVideoModule(pl.LightningModule):
             guidance_scale=self.guidance_scale,
             memory_windows=self.memory_windows,
             head_only=self.trainable.head_only,
+            num_given=batch.num_given,
         )
 
     def on_fit_start(self) -> None:

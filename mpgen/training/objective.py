@@ -15,6 +15,7 @@ from torch import Tensor
 from mpgen.denoiser import Denoiser
 from mpgen.dit.model import Context
 from mpgen.flow import SigmaDraw, add_noise, velocity_target
+from mpgen.sections import Layout
 from mpgen.tensors import Guidance, Latents, Still
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
@@ -53,6 +54,7 @@ def section_losses(
     guidance_scale: float,
     memory_windows: int,
     head_only: bool = False,
+    num_given: int = 0,
 ) -> Iterator[SectionLoss]:
     """One loss a section, in the order they are made; run its backward pass before asking for the next.
 
@@ -68,15 +70,19 @@ def section_losses(
         guidance_scale: the distilled guidance the backbone is told; the value of inference (our choice).
         memory_windows: past windows through which the memory gets gradients.
         head_only: only the last norm and the output layer train, so everything before them runs without a graph.
+        num_given: the first so many sections (as they are made) have no loss: they are remembered as they are.
     """
     schedule, frames = denoiser.schedule, denoiser.layout.section
     num_sections = latents.shape[2] // frames
     layout = denoiser.layout.for_video(num_sections)
     history, memory = denoiser.begin(start, guidance, 0 if head_only else memory_windows, layout)
-    for number, sections in enumerate(schedule.stages(num_sections)):
-        clean = latents[:, :, layout.bounds(sections.start)[0] - 1 : layout.bounds(sections.stop - 1)[1] - 1]
+    for number in range(num_given):
+        history, memory = denoiser.remember(history, memory, _cut(latents, layout, range(number, number + 1)))
+    for stage, among in enumerate(schedule.stages(num_sections - num_given)):
+        number, sections = num_given + stage, range(num_given + among.start, num_given + among.stop)
+        clean = _cut(latents, layout, sections)
         draw = noise.draw(uids, number, clean)
-        sigma = schedule.draw(draw.uniform, [number - section for section in sections], frames, sigma_draw)
+        sigma = schedule.draw(draw.uniform, [stage - section for section in among], frames, sigma_draw)
         noisy = add_noise(clean, draw.noise, sigma)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
             context = denoiser.pack(history, memory, len(sections))
@@ -85,7 +91,7 @@ def section_losses(
         per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))
 
         carried_error = None
-        if number + 1 >= schedule.window and sections.start + 1 < num_sections:
+        if stage + 1 >= schedule.window and sections.start + 1 < num_sections:
             velocity_fn = partial(_velocity, denoiser, context, guidance, guidance_scale)
             generators = partial(noise.generators, uids, number)
             whole = SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
@@ -94,6 +100,11 @@ def section_losses(
             history, memory = denoiser.remember(history, memory, carried)
         level = sigma.reshape(len(sigma), -1).mean(1)
         yield SectionLoss(number, per_video.mean(), per_video.detach(), level, carried_error)
+
+
+def _cut(latents: Latents, layout: Layout, sections: range) -> Float[Tensor, "b c cut h w"]:
+    """The latent frames of neighbouring sections; `latents` begin after the start image."""
+    return latents[:, :, layout.bounds(sections.start)[0] - 1 : layout.bounds(sections.stop - 1)[1] - 1]
 
 
 @torch.no_grad()

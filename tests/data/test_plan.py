@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpgen.data.plan import (
+    Curriculum,
+    Excerpts,
     Group,
     Groups,
     Shuffled,
@@ -21,7 +23,8 @@ from mpgen.data.plan import (
 
 COUNTS = st.lists(st.integers(1, 7), min_size=1, max_size=60)
 SIZES = st.integers(1, 9)
-CURRICULA = st.sampled_from([Sorted(), Shuffled(), Staged(((1, 3), (4, 11), (9, 2)))])
+STAGED = Staged(((1, 3), (4, 11), (9, 2)))
+CURRICULA = st.sampled_from([Sorted(), Shuffled(), STAGED, Excerpts(((3, 1, 4), (9, 2, 5)))])
 SEEDS = st.integers(0, 3)
 
 
@@ -54,7 +57,7 @@ def test_the_arrays_are_what_the_slow_listing_gives(counts, size, seed):
     assert list(cut_into_groups(np.array(counts), size, (seed, 5))) == slow_groups(counts, size, (seed, 5))
 
 
-def plan(counts, size, seed=0, epoch=0, curriculum: Sorted | Shuffled | Staged = Sorted()) -> Groups:  # noqa: B008
+def plan(counts, size, seed=0, epoch=0, curriculum: Curriculum = Sorted()) -> Groups:  # noqa: B008
     return plan_epoch(counts, world_size=1, batch_size=size, seed=seed, epoch=epoch, curriculum=curriculum)
 
 
@@ -63,7 +66,7 @@ def plan(counts, size, seed=0, epoch=0, curriculum: Sorted | Shuffled | Staged =
 def test_every_group_is_full_and_asks_for_no_more_than_there_is(counts, size, seed, epoch, curriculum):
     for group in plan(counts, size, seed, epoch, curriculum):
         assert len(group.items) == size
-        assert 1 <= group.num_sections <= min(counts[item] for item in group.items)
+        assert 0 <= group.num_given < group.num_sections <= min(counts[item] for item in group.items)
 
 
 @settings(deadline=None)
@@ -189,6 +192,36 @@ def test_a_stage_shows_every_video_before_any_again():
     for cycle in (first, second):
         assert sorted(item for group in cycle for item in group.items) == list(range(6))
     assert first != second
+
+
+@settings(deadline=None)
+@given(COUNTS, SIZES, SEEDS, st.integers(1, 4))
+def test_an_excerpt_trains_so_many_sections_of_the_videos_a_stage_has(counts, size, seed, trained):
+    staged = plan(counts, size, seed, 0, Staged(((6, 9),)))
+    excerpts = plan(counts, size, seed, 0, Excerpts(((6, trained, 9),)))
+    assert len(excerpts) == 9
+    for whole, excerpt in zip(staged, excerpts, strict=True):
+        assert excerpt.items == whole.items
+        assert excerpt.num_trained == min(trained, whole.num_sections)
+
+
+def test_a_curriculum_of_stages_knows_how_long_it_is():
+    assert STAGED.extent() == (16, (1 * 3 + 4 * 11 + 9 * 2) / 16)
+    assert Excerpts(((3, 1, 4), (2, 5, 4))).extent() == (8, 1.5)
+    assert Sorted().extent() is None
+
+
+def test_excerpts_are_cut_everywhere_equally_often():
+    groups = plan([6] * 8, 2, curriculum=Excerpts(((5, 2, 400),)))
+    often = Counter(group.num_given for group in groups)
+    assert sorted(often) == [0, 1, 2, 3]
+    assert min(often.values()) > 70
+
+
+@pytest.mark.parametrize("stages", [(), ((3, 0, 1),)])
+def test_an_empty_excerpt_is_refused(stages):
+    with pytest.raises(ValueError, match="trained sections"):
+        Excerpts(stages)
 
 
 @pytest.mark.parametrize("stages", [(), ((0, 3),), ((2, 0),)])

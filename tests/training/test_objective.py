@@ -163,3 +163,24 @@ def test_where_the_last_section_is_made_first_it_is_trained_first_and_told_what_
     assert torch.equal(windows[1][:, :, :3], third)
     assert torch.equal(windows[2][:, :, :6], torch.cat([second, third], 2))
     assert not torch.equal(windows[2][:, :, :3], first)
+
+
+@pytest.mark.parametrize("num_given", [1, 2])
+def test_given_sections_are_remembered_as_they_are_and_have_no_loss(
+    make_denoiser, losses, remembered, count_calls, num_given
+):
+    denoiser = make_denoiser()
+    whole = losses(denoiser, TeacherForcing())
+    carried, forwards = remembered(denoiser), count_calls(denoiser, "trunk")
+    excerpt = losses(denoiser, TeacherForcing(), num_given=num_given)
+    assert len(forwards) == len(excerpt) == 3 - num_given
+    assert len(carried) == 2
+    assert [section.number for section in excerpt] == list(range(num_given, 3))
+    for section, same in zip(excerpt, whole[num_given:], strict=True):
+        torch.testing.assert_close(section.loss, same.loss)
+
+
+def test_memory_learns_from_given_sections(make_denoiser, losses):
+    denoiser = make_denoiser()
+    losses(denoiser, TeacherForcing(), num_given=2, backward=True)
+    assert denoiser.semantic_pack.window_embed.weight.grad.norm() > 0

@@ -33,7 +33,7 @@ def plan(
         data: the folder with manifest.csv and cache.
         world_size: number of ranks (GPUs).
         batch_size: videos a rank takes in one update.
-        curriculum: Sorted (the paper's), Shuffled or Staged.
+        curriculum: Sorted (the paper's), Shuffled, Staged or Excerpts.
         seed: another seed gives another order.
         epoch: likewise.
         split: of the manifest.

@@ -53,8 +53,9 @@ class Throughput(pl.Callback):
         self.updates += 1
         videos = len(batch.uids) * trainer.world_size
         self.videos += videos
-        self.sections += videos * batch.num_sections
-        self.tokens += videos * batch.num_sections * self._tokens(pl_module, batch)
+        trained = videos * (batch.num_sections - batch.num_given)
+        self.sections += trained
+        self.tokens += trained * self._tokens(pl_module, batch)
         if self.updates == self.every_n_updates:
             self._log(trainer, pl_module, batch)
             self._restart()
@@ -113,7 +114,7 @@ def sections_left(trainer: pl.Trainer) -> int | None:
     ]
     done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
     following = groups[done:][:updates_left]
-    return sum(group.num_sections * len(group.items) for group in following)
+    return sum(group.num_trained * len(group.items) for group in following)
 
 
 def _shape(batch: VideoBatch, videos: int) -> Shape:
