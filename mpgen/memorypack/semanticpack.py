@@ -73,7 +73,11 @@ class MemorizeLayer(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """Cross-attention in Wan's manner, then feed-forward; the query keeps its own content by the residual path."""
+    """Cross-attention in Wan's manner, then feed-forward; the query keeps its own content by the residual path.
+
+    Values begin as a rotation that the output layer undoes, so that at first the memory is passed on as it is and not
+    blurred by a random matrix at every update (our choice: what was seen is learned to be kept in half the updates).
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float):
         super().__init__()
@@ -86,6 +90,14 @@ class Squeeze(nn.Module):
         self.to_out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
         self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
+        self._begin_as_copy()
+
+    @torch.no_grad()
+    def _begin_as_copy(self) -> None:
+        nn.init.orthogonal_(self.to_v.weight)
+        self.to_out.weight.copy_(self.to_v.weight.T)
+        self.to_v.bias.zero_()
+        self.to_out.bias.zero_()
 
     def forward(self, query: MaskedTokens, key_value: MaskedTokens) -> MaskedTokens:
         q = split_heads(self.to_q(self.norm_query(query.tokens)), self.heads)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mpgen.errors import UserError
-from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
+from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig, Squeeze
 from mpgen.memorypack.structures import (
     GuidanceAnchor,
     MovingAverage,
@@ -14,6 +14,7 @@ from mpgen.memorypack.structures import (
     StructureC,
     ZeroAnchor,
 )
+from mpgen.tensors import MaskedTokens
 
 STRUCTURES = [StructureA(), StructureB(), StructureC()]
 OUT_WIDTH = 32
@@ -229,3 +230,13 @@ def test_a_moving_average_is_one_and_needs_no_guidance(make_pack, make_guidance,
     torch.testing.assert_close(other.tokens, expected)
     with pytest.raises(UserError, match=r"decay 1\.0"):
         MovingAverage(decay=1.0)
+
+
+def test_squeeze_begins_by_passing_on_the_memory_as_it_is():
+    squeeze = Squeeze(32, heads=4, mlp_ratio=2.0)
+    query, told = torch.randn(2, 3, 32), torch.randn(2, 1, 32)
+    present = torch.ones(2, 3, dtype=torch.bool)
+    squeeze.ff = torch.nn.Identity()
+    squeeze.norm2 = torch.nn.Identity()
+    found = squeeze(MaskedTokens(query, present), MaskedTokens(told, present[:, :1])).tokens
+    torch.testing.assert_close(found, 2 * (query + torch.nn.functional.layer_norm(told, (32,))))
