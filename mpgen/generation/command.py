@@ -34,7 +34,7 @@ def generate(
     scene: Literal["occlude", "panback", "steady", "bounce"] | None = None,
     world: Path | None = None,
     suite: Path | None = None,
-    context: Literal["first_frame", "witness"] = "first_frame",
+    context: Literal["first_frame", "witness", "return"] = "first_frame",
     num_videos: int = 32,
     seconds: float = 5.0,
     fps: float | None = None,
@@ -81,7 +81,8 @@ def generate(
         world: make the held-out videos of this world.
         suite: make the videos of this CSV: name, image (a relative path begins at the CSV), and if wanted prompt and
             seconds. `mpgen evaluate --manifest` takes the same file.
-        context: with --world, what the model is given: the first frame, or all true frames until the object has hidden.
+        context: with --world, what the model is given: the first frame; witness, all true frames until the object has
+            hidden; or return, all until the section in which it comes out again.
         num_videos: with --world, how many of them.
         seconds: length of what is made, rounded up to whole sections; with --suite, where a row does not say.
         fps: frames per second; those of training, and 30 for released weights, if not given.
@@ -175,8 +176,8 @@ def _check_order(order: type[Layout], end_image: Path | None, continue_from: Pat
     """What is asked for can be made in this order."""
     if end_image is not None and not order.takes_end_image:
         raise UserError("--end_image with --order f1: wanted --order f0, which begins at the end of the video")
-    if order.direction < 0 and (continue_from is not None or context == "witness"):
-        given = "--context witness" if continue_from is None else "--continue_from"
+    if order.direction < 0 and (continue_from is not None or context != "first_frame"):
+        given = f"--context {context}" if continue_from is None else "--continue_from"
         raise UserError(f"{given} with --order f0: wanted --order f1, which goes on from what was before")
 
 

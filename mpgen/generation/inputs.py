@@ -14,7 +14,7 @@ from mpgen.data.video import decode_clip, iter_video, read_video
 from mpgen.data.world.families import sample_scene
 from mpgen.data.world.render import render_scene
 from mpgen.data.world.settings import WorldSettings
-from mpgen.data.world.truth import load_truth
+from mpgen.data.world.truth import Truth, load_truth
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
 from mpgen.generation.sizes import bucket_for, cover, read_picture
@@ -96,7 +96,7 @@ def from_world(
     num_sections: int,
     order: type[Layout],
 ) -> list[Job]:
-    """The held-out videos of a world as jobs; with "witness", only those that have something to remember."""
+    """The held-out videos of a world as jobs; with "witness" or "return", those that have something to remember."""
     records = read_manifest(world / "manifest.csv", split="val").records
     section = model.denoiser.layout.section_pixel_frames
     jobs = []
@@ -110,16 +110,23 @@ def from_world(
                 f"{record.path} is {frames.shape[2]}x{frames.shape[1]}: "
                 f"wanted {model.width_px}x{model.height_px}, which the model makes"
             )
-        if context == "witness":
-            witness = load_truth(world / "truth" / f"{name}.json").witness_frames
-            num_known = -(-max(witness - 1, 0) // section)
-            if witness == 0 or len(frames) < 1 + num_known * section:
+        if context != "first_frame":
+            given = _known_sections(load_truth(world / "truth" / f"{name}.json"), context, section)
+            if given is None or len(frames) < 1 + given * section:
                 continue
-            known = frames[1 : 1 + num_known * section].copy() if num_known else None
+            known = frames[1 : 1 + given * section].copy() if given else None
         jobs.append(Job(record.caption, frames[0].copy(), known, num_sections, output / f"{name}.mp4", order=order))
     if not jobs:
         raise UserError(f"{world}: no held-out video suits --context {context}")
     return jobs
+
+
+def _known_sections(truth: Truth, context: str, section: int) -> int | None:
+    """How many sections of so many frames are given after the first frame; None if nothing hides (and returns)."""
+    if context == "witness":
+        return None if truth.witness_frames == 0 else -(-max(truth.witness_frames - 1, 0) // section)
+    returns = [span.first_seen for span in truth.hidden_spans]
+    return None if not returns else (min(returns) - 1) // section
 
 
 def from_suite(

@@ -89,6 +89,20 @@ def test_witnesses_see_all_until_the_object_has_hidden(trained, tmp_path, world)
         assert np.abs(read_video(path)[:known].astype(int) - truth[:known]).mean() < 6
 
 
+def test_all_may_be_given_until_the_section_in_which_a_thing_comes_back(trained, tmp_path):
+    world = tmp_path / "world"
+    settings = WorldSettings(32, 24, 0, 2, (121,), families={"occlude": 1.0}, hidden_seconds=(0.2, 0.3))
+    render_world(settings, world, processes=1)
+    generate(tmp_path / "made", trained, world=world, context="return", seconds=0.1, steps=1)
+    made = sorted((tmp_path / "made").glob("*.mp4"))
+    assert made
+    for path in made:
+        known = json.loads(path.with_suffix(".json").read_text())["context_frames"]
+        returns = min(span.first_seen for span in load_truth(world / "truth" / f"{path.stem}.json").hidden_spans)
+        assert known % 8 == 1
+        assert known <= returns < known + 8
+
+
 def test_a_suite_is_made_row_by_row_and_scored_by_the_same_file(trained, tmp_path, picture, count_calls):
     suite, output = tmp_path / "suite.csv", tmp_path / "made"
     suite.write_text("name,image,prompt,seconds\nlong/a,start.png,a red disc,0.6\nb,start.png,,\n")
