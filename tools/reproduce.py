@@ -1,24 +1,26 @@
 """Tables 1 to 3 of the paper on the built-in world: train, generate, score and tabulate every row, with seeds.
 
-    python tools/reproduce.py                                     # all rows, three seeds: some ten hours on a CPU
+    python tools/reproduce.py                                     # all rows, three seeds: a night on two CPU cores
     python tools/reproduce.py --rows f1_ct memorypack all --seeds 0
     python tools/reproduce.py --preset gpu                        # a larger network on one GPU
     python tools/reproduce.py --draw                              # table and figures of what is there
 
-A row is a file of configs/ablation; all go on from one FramePack-F1 a seed, which is trained first. The same command
-again goes on where it stopped: a step that is done has a file in OUTPUT/steps. Results: OUTPUT/results.json and .csv,
-table.md, and a figure for each question.
+A row is a file of configs/ablation; all go on from one FramePack-F1, which is trained first. On a CPU as many rows are
+made side by side as there are cores, each with one thread, which is faster than one row with all of them. The same
+command again goes on where it stopped: a step that is done has a file in OUTPUT/steps. Results: OUTPUT/results.json and
+.csv, table.md, and a figure for each question.
 """
 
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -36,13 +38,30 @@ MINUTES = ("f1_ct", "memorypack", "all")  # also make videos of five minutes
 STEPS = 10
 
 
+# Options of `mpgen world`: what hides for longer than FramePack's window reaches (28 frames, 2.3 s), what drifts, and a
+# place that is left and seen again for five minutes.
+WORLDS = {
+    "hidden": (
+        *("--families", "{occlude: 1}", "--hidden_seconds", "[1.5,6.0]", "--pixel_frames", "[145]"),
+    ),
+    "drift": (
+        *("--families", "{occlude: 1, panback: 1, steady: 1}"),
+        *("--hidden_seconds", "[2.0,4.0]", "--pixel_frames", "[145]"),
+    ),
+    "minutes": (
+        *("--families", "{panback: 1}", "--hidden_seconds", "[1.0,6.0]", "--pixel_frames", "[3601]"),
+    ),
+}  # fmt: skip
+FPS = 12  # of configs/ablation/shared.yaml
+
+
 @dataclass(frozen=True)
 class Suite:
-    """Videos to make and score: a world of its own, and how much of a video is given.
+    """Videos to make and score.
 
     Args:
         name: of the folder.
-        world: options of `mpgen world`.
+        world: of `WORLDS`.
         videos: how many.
         seconds: of each, after what was given.
         context: given to the generator, see `mpgen generate`.
@@ -51,7 +70,7 @@ class Suite:
     """
 
     name: str
-    world: tuple[str, ...]
+    world: str
     videos: int
     seconds: float
     context: str
@@ -63,89 +82,134 @@ class Suite:
 
 
 def suites(videos: int) -> tuple[Suite, ...]:
-    """Is a hidden thing remembered, does the picture drift, and does a place last for five minutes?"""
-    hidden = ("--families", "{occlude: 1}", "--hidden_seconds", "[0.8,6.0]", "--pixel_frames", "[337]")
-    drift = ("--pixel_frames", "[193]", "--hidden_seconds", "[1.0,3.0]")
-    minutes = ("--families", "{panback: 1}", "--hidden_seconds", "[1.0,6.0]", "--pixel_frames", "[7201]")
+    """Is a hidden thing remembered (in true history, in one's own), does the picture drift, does a place last?"""
     return (
-        Suite("recall", hidden, 2 * videos, 8.0, "witness", without=BACKWARDS),
-        Suite("drift", drift, videos, 8.0, "first_frame"),
-        Suite("minutes", minutes, max(videos // 12, 1), 300.0, "first_frame", rows=MINUTES),
+        Suite("return", "hidden", 2 * videos, 3.0, "return", without=BACKWARDS),
+        Suite("recall", "hidden", 2 * videos, 8.0, "witness", without=BACKWARDS),
+        Suite("drift", "drift", videos, 12.0, "first_frame"),
+        Suite("minutes", "minutes", max(videos // 12, 1), 300.0, "first_frame", rows=MINUTES),
     )
 
 
-@dataclass(frozen=True)
-class Step:
-    """A command of `mpgen`, done when its file is there; run again it goes on where it stopped."""
+@dataclass
+class Runner:
+    """Runs commands of `mpgen`, some side by side, and stops them all together.
 
-    name: str
-    arguments: tuple[str, ...]
+    Args:
+        output: where steps leave a file when they are done, and a log.
+        threads: of each command.
+    """
 
-    def run(self, output: Path) -> None:
-        """Runs it, with a log beside.
+    output: Path
+    threads: int
+    running: set[subprocess.Popen] = field(default_factory=set)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, name: str, arguments: Sequence[str]) -> None:
+        """Runs a step unless it is done; run again it goes on where it stopped.
 
         Raises:
             SystemExit: it failed, or was stopped.
         """
-        done, log = (output / "steps" / f"{self.name}{ending}" for ending in (".json", ".log"))
-        if done.exists():
+        steps = self.output / "steps"
+        done, log, spent_path = (steps / f"{name}{ending}" for ending in (".json", ".log", ".seconds"))
+        if done.exists() or self.stopped.is_set():
             return
-        done.parent.mkdir(parents=True, exist_ok=True)
-        print(f"{time.strftime('%H:%M:%S')} {self.name}: mpgen {' '.join(self.arguments)}", flush=True)
+        steps.mkdir(parents=True, exist_ok=True)
+        print(f"{time.strftime('%H:%M:%S')} {name}: mpgen {' '.join(arguments)}", flush=True)
         began = time.monotonic()
-        spent_path = output / "steps" / f"{self.name}.seconds"
         spent = float(spent_path.read_text()) if spent_path.exists() else 0.0
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         with log.open("a", encoding="utf-8") as file:
-            command = [sys.executable, "-m", "mpgen", *self.arguments]
-            process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT)
-            try:
-                status = process.wait()
-            except KeyboardInterrupt:
-                process.send_signal(signal.SIGTERM)
-                process.wait()
-                status = -signal.SIGINT
+            command = [sys.executable, "-m", "mpgen", *arguments]
+            process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment)
+            self.running.add(process)
+            status = process.wait()
+            self.running.discard(process)
         spent += time.monotonic() - began
-        if status:
+        if status or self.stopped.is_set():
             spent_path.write_text(str(spent))
-            raise SystemExit(
-                f"{self.name}: {'stopped' if status < 0 else 'failed'}, see {log}; the same command goes on"
-            )
+            what = "stopped" if self.stopped.is_set() else "failed"
+            raise SystemExit(f"{name}: {what}, see {log}; the same command goes on")
         with replacing(done) as unfinished:
-            unfinished.write_text(json.dumps({"command": ["mpgen", *self.arguments], "seconds": spent}) + "\n")
+            unfinished.write_text(json.dumps({"command": ["mpgen", *arguments], "seconds": spent}) + "\n")
+
+    def stop(self) -> None:
+        """What runs is told to stop, which saves what it has; nothing new begins."""
+        self.stopped.set()
+        for process in tuple(self.running):
+            process.terminate()
 
 
-def steps(
-    rows: Sequence[str], seeds: Sequence[int], overlays: Sequence[str], videos: int, output: Path
-) -> Iterator[Step]:
-    """All that is to be done, in an order in which nothing waits."""
-    for suite in suites(videos):
-        if any(suite.is_for(row) for row in rows):
-            world = ("--train_videos", "0", "--val_videos", str(suite.videos), "--seed", "1000", *suite.world)
-            yield Step(f"world_{suite.name}", ("world", "--output", str(output / "worlds" / suite.name), *world))
-    for seed in seeds:
-        for row in (BASE, *(row for row in rows if row != BASE)):
-            yield from _row(row, seed, overlays, videos, output)
+Step = tuple[str, tuple[str, ...]]  # its name, and the command
 
 
-def _row(row: str, seed: int, overlays: Sequence[str], videos: int, output: Path) -> Iterator[Step]:
+@dataclass(frozen=True)
+class Overlays:
+    """Configs laid over the shared one before a row's, and over the row's."""
+
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+def worlds(rows: Sequence[str], videos: int, output: Path) -> Iterator[Step]:
+    """The worlds that these rows are scored on."""
+    needed = [suite for suite in suites(videos) if any(suite.is_for(row) for row in rows)]
+    for name in dict.fromkeys(suite.world for suite in needed):
+        most = max(suite.videos for suite in needed if suite.world == name)
+        size = ("--train_videos", "0", "--val_videos", str(most), "--seed", "1000", "--fps", str(FPS))
+        yield f"world_{name}", ("world", "--output", str(output / "worlds" / name), *size, *WORLDS[name])
+
+
+def row_steps(row: str, seed: int, overlays: Overlays, videos: int, output: Path) -> Iterator[Step]:
+    """Train, generate and score one row with one seed, one after the other."""
     folder = output / row / f"seed{seed}"
-    shared = () if row == BASE else ("configs/ablation/shared.yaml",)
-    configs = ("configs/quickstart.yaml", *shared, *overlays, f"configs/ablation/{row}.yaml")
+    shared = ("configs/quickstart.yaml", "configs/ablation/shared.yaml")
+    configs = (*shared, *overlays.before, f"configs/ablation/{row}.yaml", *overlays.after)
     fit = [word for config in configs for word in ("--config", config)]
     fit += ["--run", str(folder / "run"), "--model.seed", str(seed), "--data.seed", str(seed)]
     if row != BASE:
-        fit += ["--model.init_from", str(output / BASE / f"seed{seed}" / "run" / "checkpoints" / "last.ckpt")]
-    yield Step(f"{row}_seed{seed}_fit", ("fit", *fit))
+        fit += ["--model.init_from", str(output / BASE / "seed0" / "run" / "checkpoints" / "last.ckpt")]
+    yield f"{row}_seed{seed}_fit", ("fit", *fit)
     for suite in suites(videos):
         if not suite.is_for(row):
             continue
-        world, made = str(output / "worlds" / suite.name), str(folder / suite.name)
+        world, made = str(output / "worlds" / suite.world), str(folder / suite.name)
         generate = ("--world", world, "--context", suite.context, "--num_videos", str(suite.videos))
         generate += ("--seconds", str(suite.seconds), "--steps", str(STEPS), "--output", made)
         checkpoint = ("--ckpt_path", str(folder / "run" / "checkpoints" / "last.ckpt"))
-        yield Step(f"{row}_seed{seed}_{suite.name}_generate", ("generate", *checkpoint, *generate))
+        yield f"{row}_seed{seed}_{suite.name}_generate", ("generate", *checkpoint, *generate)
         score = ("--world", world, "--videos", made, "--output", f"{made}_scores")
-        yield Step(f"{row}_seed{seed}_{suite.name}_evaluate", ("evaluate", *score))
+        yield f"{row}_seed{seed}_{suite.name}_evaluate", ("evaluate", *score)
+
+
+def reproduce(
+    rows: Sequence[str], seeds: Sequence[int], overlays: Overlays, videos: int, runner: Runner, jobs: int
+) -> None:
+    """All that is to be done: worlds and base first, then `jobs` rows at a time.
+
+    Raises:
+        SystemExit: a step failed; those beside it were stopped.
+    """
+    output, scoring = runner.output, threading.Lock()
+    first = [*worlds(rows, videos, output), *row_steps(BASE, 0, overlays, videos, output)]
+    chains = [list(row_steps(row, seed, overlays, videos, output)) for seed in seeds for row in rows if row != BASE]
+
+    def run(chain: Sequence[Step]) -> None:
+        for name, arguments in chain:
+            runner.run(name, arguments)
+        with scoring:
+            write_results(gather(output, ROWS), where(), output)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for together in ([first], chains):
+                done, _ = wait([pool.submit(run, chain) for chain in together], return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+        except BaseException:
+            runner.stop()
+            raise
 
 
 def where() -> dict[str, str]:
@@ -171,20 +235,18 @@ def main() -> None:
         "--videos", type=int, default=24, help="scored for drift; twice as many for recall (default 24)"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/reproduce"), help="default runs/reproduce")
+    parser.add_argument("--jobs", type=int, help="rows side by side; default one for each core, one on a GPU")
     parser.add_argument("--draw", action="store_true", help="only table and figures of what is there")
     options = parser.parse_args()
-    output = options.output.resolve()
-    if options.videos < 1:
-        parser.error(f"--videos {options.videos}: at least 1 is wanted")
-    overlays = [] if options.preset == "cpu" else [f"configs/ablation/{options.preset}.yaml"]
-    overlays += [str(path.resolve()) for path in options.overlay]
+    output, cores = options.output.resolve(), os.cpu_count() or 1
+    jobs = options.jobs or (cores if options.preset == "cpu" else 1)
+    if options.videos < 1 or jobs < 1:
+        parser.error(f"--videos {options.videos} --jobs {jobs}: at least 1 of each is wanted")
+    preset = () if options.preset == "cpu" else (f"configs/ablation/{options.preset}.yaml",)
+    overlays = Overlays(preset, tuple(str(path.resolve()) for path in options.overlay))
     if not options.draw:
-        todo = list(steps(options.rows, options.seeds, overlays, options.videos, output))
-        for number, step in enumerate(todo, start=1):
-            print(f"[{number}/{len(todo)}]", end=" ", flush=True)
-            step.run(output)
-            if step.name.endswith("_evaluate"):
-                write_results(gather(output, ROWS), where(), output)
+        runner = Runner(output, max(1, cores // jobs))
+        reproduce(options.rows, options.seeds, overlays, options.videos, runner, jobs)
         print()
     results = gather(output, ROWS)
     if not results:

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from mpgen.data.atomic import replacing
 from mpgen.training.logs import SIGMA_EDGES
 
-REACH_SECONDS = 28 / 24  # of FramePack's window in configs/quickstart.yaml: 7 latent frames of 4
-HIDDEN_BINS = (0.8, REACH_SECONDS, 2.0, 3.0, 4.5, 6.5)
+REACH_SECONDS = 28 / 12  # of FramePack's window in configs/ablation: 7 latent frames of 4, 12 frames a second
+HIDDEN_BINS = (1.0, REACH_SECONDS, 3.0, 3.7, 4.5, 5.5, 8.0)
+SUITES = ("return", "recall", "drift", "minutes")
 CEILING, FLOORS = "truth", ("copy", "shuffled")
 COST = "time an update"
 
@@ -31,7 +32,7 @@ class Result:
     Args:
         row, seed: which.
         scores: by the name of a column; what was not measured is absent.
-        recalls: (seconds hidden, identity right) of every hidden thing that was seen in true frames.
+        recalls: by suite, (seconds hidden, identity right) of every hidden thing that was seen in true frames.
         curve: background PSNR in dB of each generated frame, mean over the videos.
         fps: of that curve.
         loss_sigma: training loss by noise level, mean of the last quarter of the updates.
@@ -41,7 +42,7 @@ class Result:
     row: str
     seed: int
     scores: dict[str, float]
-    recalls: tuple[tuple[float, bool], ...]
+    recalls: dict[str, tuple[tuple[float, bool], ...]]
     curve: tuple[float, ...]
     fps: float
     loss_sigma: dict[str, float]
@@ -50,8 +51,8 @@ class Result:
 
 # Column of the table -> suite, metric of the world's scores, decimals.
 COLUMNS: Mapping[str, tuple[str, str, int]] = {
-    "recall of identity": ("recall", "", 2),
-    "recall of colour": ("recall", "recall: colour (seen in true frames)", 2),
+    "identity, true history": ("return", "", 2),
+    "identity, own history": ("recall", "", 2),
     "objects found": ("drift", "all sections: found", 2),
     "position error": ("drift", "all sections: position error (diameters)", 2),
     "place PSNR": ("drift", "place: PSNR to the first visit (dB)", 1),
@@ -67,9 +68,7 @@ def gather(output: Path, rows: Sequence[str]) -> list[Result]:
     results = []
     for row in rows:
         for folder in sorted((output / row).glob("seed*")):
-            scored = {
-                suite: _read(folder / f"{suite}_scores" / "scores.json") for suite in ("recall", "drift", "minutes")
-            }
+            scored = {suite: _read(folder / f"{suite}_scores" / "scores.json") for suite in SUITES}
             if scored["drift"] is not None:
                 seed = int(folder.name.removeprefix("seed"))
                 results.append(_result(row, seed, scored, folder, output / "steps" / f"{row}_seed{seed}_fit.json"))
@@ -86,15 +85,19 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
             if value is not None:
                 target = scores if who == "generated" else references[who]
                 target[column] = value["mean"]
-    recalls = _recalls(scored["recall"])
-    beyond = [right for seconds, right in recalls if seconds > REACH_SECONDS]
-    if beyond:
-        scores["recall of identity"] = float(np.mean(beyond))
-        for who, bins in scored["recall"]["recall"].items():
-            far = [(b["identity"]["mean"], b["identity"]["count"]) for b in bins if b["low"] >= 0.75]
+    recalls = {}
+    for column, (suite, metric, _) in COLUMNS.items():
+        if metric or scored[suite] is None:
+            continue
+        recalls[suite] = _recalls(scored[suite])
+        beyond = [right for seconds, right in recalls[suite] if seconds > REACH_SECONDS]
+        if beyond:
+            scores[column] = float(np.mean(beyond))
+        for who, bins in scored[suite]["recall"].items():
+            far = [(b["identity"]["mean"], b["identity"]["count"]) for b in bins]
             if who != "generated" and far:
                 means, counts = zip(*far, strict=True)
-                references[who]["recall of identity"] = float(np.average(means, weights=counts))
+                references[who][column] = float(np.average(means, weights=counts))
     group = scored["drift"]["evaluation"]["groups"][0]
     if (sharpness := group["signed_drift"].get("sharpness")) is not None:
         scores["sharpness drift"] = sharpness["mean"]
@@ -108,9 +111,7 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
     return Result(row, seed, scores, recalls, tuple(curve), fps, losses, dict(references))
 
 
-def _recalls(record: dict[str, Any] | None) -> tuple[tuple[float, bool], ...]:
-    if record is None:
-        return ()
+def _recalls(record: dict[str, Any]) -> tuple[tuple[float, bool], ...]:
     recalls = [recall for video in record["videos"] for recall in video["recalls"]]
     return tuple((r["hidden_seconds"], r["identity_right"]) for r in recalls if r["witnessed"])
 
@@ -219,7 +220,8 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     for row, found in by_row.items():
         x, y = [], []
         for low, high in pairwise(HIDDEN_BINS):
-            inside = [(s, right) for result in found for s, right in result.recalls if low <= s < high]
+            recalls = [recall for result in found for recall in result.recalls.get("return", ())]
+            inside = [(seconds, right) for seconds, right in recalls if low <= seconds < high]
             if inside:
                 x.append(np.mean([s for s, _ in inside]))
                 y.append(np.mean([right for _, right in inside]))
@@ -228,7 +230,10 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     axes.axhline(1 / 48, color="black", linewidth=1, linestyle=":", label="chance, 1 of 48")
     axes.axvline(REACH_SECONDS, color="gray", linewidth=1, label="FramePack's window")
     axes.set(
-        xlabel="seconds hidden", ylabel="identity right", ylim=(-0.03, 1.05), title="Is what was hidden remembered?"
+        xlabel="seconds hidden",
+        ylabel="identity right",
+        ylim=(-0.03, 1.05),
+        title="Is what was hidden remembered? (true history)",
     )
     _legend(axes)
 

@@ -155,26 +155,31 @@ class Excerpts(Curriculum):
     at a time this is FramePack's own training: sections drawn by themselves, with true history.
 
     Args:
-        stages: (max_sections, trained sections, updates) of each stage.
+        stages: (fewest sections, most sections, how many of them are trained, updates) of each stage; where a video is
+            cut is drawn evenly.
     """
 
-    stages: tuple[tuple[int, int, int], ...]
+    stages: tuple[tuple[int, int, int, int], ...]
 
     def __post_init__(self) -> None:
-        if not self.stages or any(min(stage) < 1 for stage in self.stages):
-            raise UserError(f"stages {self.stages}: wanted (max_sections, trained sections, updates), each at least 1")
+        if not self.stages or any(min(stage) < 1 or stage[0] > stage[1] for stage in self.stages):
+            raise UserError(
+                f"stages {self.stages}: wanted (fewest sections, most sections, trained sections, updates), "
+                "each at least 1, the fewest no more than the most"
+            )
 
     def extent(self) -> tuple[int, float]:
         updates = sum(length for *_, length in self.stages)
-        return updates, sum(min(most, trained) * length for most, trained, length in self.stages) / updates
+        return updates, sum(min(most, trained) * length for _, most, trained, length in self.stages) / updates
 
     def groups(self, section_counts: Int[np.ndarray, " videos"], group_size: int, seed: int, epoch: int) -> Groups:
         planned: list[Groups] = []
-        for stage, (max_sections, trained, updates) in enumerate(self.stages):
+        for stage, (fewest, most, trained, updates) in enumerate(self.stages):
             key = (seed, epoch, stage)
-            whole = _over_and_over(np.minimum(section_counts, max_sections), group_size, updates, key)
-            given = np.random.default_rng((*key, 1)).integers(np.maximum(whole.num_sections - trained, 0) + 1)
-            planned.append(Groups(np.minimum(given + trained, whole.num_sections), whole.items, given))
+            whole = _over_and_over(np.minimum(section_counts, most), group_size, updates, key)
+            shortest = np.minimum(max(fewest, trained), whole.num_sections)
+            ends = np.random.default_rng((*key, 1)).integers(shortest, whole.num_sections + 1)
+            planned.append(Groups(ends, whole.items, np.maximum(ends - trained, 0)))
         return Groups.joined(planned)
 
 

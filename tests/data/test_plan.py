@@ -24,7 +24,7 @@ from mpgen.data.plan import (
 COUNTS = st.lists(st.integers(1, 7), min_size=1, max_size=60)
 SIZES = st.integers(1, 9)
 STAGED = Staged(((1, 3), (4, 11), (9, 2)))
-CURRICULA = st.sampled_from([Sorted(), Shuffled(), STAGED, Excerpts(((3, 1, 4), (9, 2, 5)))])
+CURRICULA = st.sampled_from([Sorted(), Shuffled(), STAGED, Excerpts(((1, 3, 1, 4), (4, 9, 2, 5)))])
 SEEDS = st.integers(0, 3)
 
 
@@ -198,27 +198,28 @@ def test_a_stage_shows_every_video_before_any_again():
 @given(COUNTS, SIZES, SEEDS, st.integers(1, 4))
 def test_an_excerpt_trains_so_many_sections_of_the_videos_a_stage_has(counts, size, seed, trained):
     staged = plan(counts, size, seed, 0, Staged(((6, 9),)))
-    excerpts = plan(counts, size, seed, 0, Excerpts(((6, trained, 9),)))
+    excerpts = plan(counts, size, seed, 0, Excerpts(((3, 6, trained, 9),)))
     assert len(excerpts) == 9
     for whole, excerpt in zip(staged, excerpts, strict=True):
         assert excerpt.items == whole.items
         assert excerpt.num_trained == min(trained, whole.num_sections)
+        assert excerpt.num_sections >= min(3, whole.num_sections)
 
 
 def test_a_curriculum_of_stages_knows_how_long_it_is():
     assert STAGED.extent() == (16, (1 * 3 + 4 * 11 + 9 * 2) / 16)
-    assert Excerpts(((3, 1, 4), (2, 5, 4))).extent() == (8, 1.5)
+    assert Excerpts(((1, 3, 1, 4), (1, 2, 5, 4))).extent() == (8, 1.5)
     assert Sorted().extent() is None
 
 
 def test_excerpts_are_cut_everywhere_equally_often():
-    groups = plan([6] * 8, 2, curriculum=Excerpts(((5, 2, 400),)))
+    groups = plan([6] * 8, 2, curriculum=Excerpts(((1, 5, 2, 400),)))
     often = Counter(group.num_given for group in groups)
     assert sorted(often) == [0, 1, 2, 3]
     assert min(often.values()) > 70
 
 
-@pytest.mark.parametrize("stages", [(), ((3, 0, 1),)])
+@pytest.mark.parametrize("stages", [(), ((1, 3, 0, 1),), ((4, 3, 1, 1),)])
 def test_an_empty_excerpt_is_refused(stages):
     with pytest.raises(ValueError, match="trained sections"):
         Excerpts(stages)

@@ -21,6 +21,7 @@ def world(
     families: dict[str, float] | None = None,
     bounce_objects: tuple[int, int] = (2, 3),
     hidden_seconds: tuple[float, float] = (0.5, 4.0),
+    cue_seconds: float = 0.0,
     seed: int = 0,
     processes: int = 2,
     overwrite: bool = False,
@@ -41,6 +42,7 @@ def world(
         families: how often each of occlude, panback, steady, bounce occurs in "train"; all equally if not given.
         bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight.
+        cue_seconds: the wall lights up so long before the hidden object comes out; 0 for no light.
         seed: another seed gives another world.
         processes: how many videos are rendered at a time.
         overwrite: replace a world that was rendered with other settings.
@@ -63,6 +65,7 @@ def world(
         val_pixel_frames=tuple(val_pixel_frames),
         bounce_objects=tuple(bounce_objects),
         hidden_seconds=tuple(hidden_seconds),
+        cue_seconds=cue_seconds,
         seed=seed,
         **shares,
     )

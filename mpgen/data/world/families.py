@@ -33,6 +33,7 @@ from mpgen.errors import UserError
 
 CANVAS_WIDTH = 2.5  # of `panback`, in frame sides
 WALL_WIDTH = 0.30
+CUE_LIGHT = 0.2  # of the full range
 
 
 class Family(ABC):
@@ -81,6 +82,7 @@ class Occlude(Family):
             backdrop=backdrop,
             camera=np.zeros((num_frames, 2)),
             walls=(Patch(*bounds, colour, stripe_amplitude=0.04, stripe_wave=float(rng.uniform(0.1, 0.16))),),
+            lit=_cue(way, middle, settings),
         )
 
 
@@ -220,6 +222,18 @@ def _hiding_way(
     before = np.clip(since_arrival, None, 0)
     after = np.clip(since_arrival - waiting, 0, None)
     return middle + (before - after if returns else before + after) * speed / fps
+
+
+def _cue(way: Float[np.ndarray, " t"], middle: float, settings: WorldSettings) -> Float[np.ndarray, " t"] | None:
+    """The light of the wall: from `cue_seconds` before something begins to come out until it is out."""
+    if not settings.cue_seconds:
+        return None
+    distance = np.abs(way - middle)
+    frames = np.arange(len(way))
+    after = frames > distance.argmin()
+    out = after & (distance > WALL_WIDTH / 2 - BOUNCE_MARGIN)
+    begins = frames[out][0] - round(settings.cue_seconds * settings.fps) if out.any() else len(way)
+    return np.where(after & (frames >= begins) & (distance < WALL_WIDTH / 2 + BOUNCE_MARGIN), CUE_LIGHT, 0.0)
 
 
 def _a(colour: str) -> str:

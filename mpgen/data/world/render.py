@@ -79,6 +79,7 @@ def render_chunks(scene: Scene, size_px: int) -> Iterator[Chunk]:
     """Draw a scene piece by piece, at most CHUNK_FRAMES frames each."""
     backdrop = _BackdropPainter(scene.backdrop, size_px)
     walls = [(_patch_coverage(wall, size_px), _patch_colour(wall, size_px)) for wall in scene.walls]
+    lit = np.zeros(scene.num_frames) if scene.lit is None else scene.lit
     for start in range(0, scene.num_frames, CHUNK_FRAMES):
         span = slice(start, min(start + CHUNK_FRAMES, scene.num_frames))
         canvas = _Canvas(span.stop - span.start, size_px)
@@ -87,7 +88,7 @@ def render_chunks(scene: Scene, size_px: int) -> Iterator[Chunk]:
             if not track.behind_walls:
                 visible[:, index] = canvas.add_object(track, span)
         for coverage, colour in walls:
-            canvas.add_plane(coverage, colour)
+            canvas.add_plane(coverage, colour + np.float32(255) * lit[span, None, None, None].astype(np.float32))
         for index, track in enumerate(scene.tracks):
             if track.behind_walls:
                 visible[:, index] = canvas.add_object(track, span)
@@ -129,7 +130,7 @@ class _Canvas:
         cell = np.clip(cell, -self._half - 1, self._size + self._half).astype(np.int64)
         return cell[:, None] + offsets[None] + self._pad, distance
 
-    def add_plane(self, coverage: Float[np.ndarray, "h w"], colour: Float[np.ndarray, "h w 3"]) -> None:
+    def add_plane(self, coverage: Float[np.ndarray, "h w"], colour: Float[np.ndarray, "t h w 3"]) -> None:
         """Draw something that stands still behind everything so far."""
         inside = (slice(None), self._inside, self._inside)
         shown = self._passes[inside] * coverage

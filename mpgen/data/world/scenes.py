@@ -92,7 +92,7 @@ class Scene:
     """Everything that is needed to draw one video and to know what is true in it.
 
     `tracks` go from the front to the back: the first hides those after it. `camera` is the window's offset on the
-    canvas.
+    canvas. `lit` is what the walls are brightened by on each frame, in [0, 1] of the full range.
     """
 
     family: str
@@ -102,6 +102,7 @@ class Scene:
     backdrop: Backdrop
     camera: Float[np.ndarray, "t 2"]
     walls: tuple[Patch, ...] = ()
+    lit: Float[np.ndarray, " t"] | None = None
 
     @property
     def num_frames(self) -> int:

@@ -21,6 +21,8 @@ class WorldSettings:
             occur equally often.
         bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
+        cue_seconds: the wall lights up so long before the hidden object comes out, so that what shows the cue tells
+            when, and only what comes out has to be remembered; 0 for no light.
         seed: another seed gives another world.
     """
 
@@ -36,6 +38,7 @@ class WorldSettings:
     )
     bounce_objects: tuple[int, int] = (2, 3)
     hidden_seconds: tuple[float, float] = (0.5, 4.0)
+    cue_seconds: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +69,8 @@ class WorldSettings:
         shortest, longest = self.hidden_seconds
         if not 0 < shortest <= longest:
             raise UserError(f"world hidden_seconds {shortest}, {longest}: 0 < shortest <= longest is wanted")
+        if self.cue_seconds < 0:
+            raise UserError(f"world cue_seconds {self.cue_seconds}: 0 (no light) or more is wanted")
 
     def lengths(self, split: str) -> dict[int, float]:
         """How often each length occurs in a split, relative to the others."""

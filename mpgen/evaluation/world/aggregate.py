@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpgen.evaluation.world.scores import VideoScores
+from mpgen.evaluation.world.scores import RecallScore, VideoScores
 
 ALL = "all"
 HIDDEN_SECONDS = (0.0, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, math.inf)  # bounds of the bins
@@ -36,6 +36,10 @@ def _present(value: float | bool | None) -> list[float]:
     return [] if value is None else [float(value)]
 
 
+def _returned(video: VideoScores) -> list[RecallScore]:
+    return [recall for recall in video.recalls if recall.witnessed and recall.came_back]
+
+
 # Each gives the values of one video: none, one, or one for each object.
 METRICS: MappingProxyType[str, Callable[[VideoScores], list[float]]] = MappingProxyType(
     {
@@ -48,8 +52,9 @@ METRICS: MappingProxyType[str, Callable[[VideoScores], list[float]]] = MappingPr
         "all sections: position error (diameters)": lambda s: [
             o.position_error_diameters for section in s.sections for o in section
         ],
-        "recall: colour (seen in true frames)": lambda s: [float(r.colour_right) for r in s.recalls if r.witnessed],
-        "recall: identity (seen in true frames)": lambda s: [float(r.identity_right) for r in s.recalls if r.witnessed],
+        "recall: came back (seen in true frames)": lambda s: [float(r.came_back) for r in s.recalls if r.witnessed],
+        "recall: colour, if it came back": lambda s: [float(r.colour_right) for r in _returned(s)],
+        "recall: identity, if it came back": lambda s: [float(r.identity_right) for r in _returned(s)],
         "recall: same colour as its own before": lambda s: [
             float(r.self_consistent) for r in s.recalls if not r.witnessed and r.self_consistent is not None
         ],
@@ -113,8 +118,8 @@ class RecallBin:
 
 
 def recall_bins(videos: Sequence[VideoScores]) -> list[RecallBin]:
-    """Witnessed recalls by hidden length; empty bins are left out."""
-    recalls = [recall for video in videos for recall in video.recalls if recall.witnessed]
+    """What was witnessed and came back, by hidden length; empty bins are left out."""
+    recalls = [recall for video in videos for recall in _returned(video)]
     bins = []
     for low, high in pairwise(HIDDEN_SECONDS):
         inside = [recall for recall in recalls if low <= recall.hidden_seconds < high]

@@ -7,7 +7,7 @@ a video cannot have (nothing hides in it, say) is absent, never zero.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from mpgen.data.world.scenes import SHAPES
 from mpgen.data.world.truth import HiddenSpan, Truth, TruthObject
@@ -53,15 +53,18 @@ class ObjectScores:
 
 @dataclass(frozen=True)
 class RecallScore:
-    """What came out where a hidden object should come out, in the second after most of it should be in sight.
+    """What came out where a hidden object should come out.
 
-    `witnessed` tells whether the object had been given in true frames; if not, it is judged only against what the video
-    itself had shown before (`self_consistent`, a colour; None if nothing was there).
+    `witnessed` tells whether the object had been given in true frames. Nothing given says when it comes out, so then it
+    may at any time: it is judged on the two seconds from the moment that something is in its lane, and `hidden_seconds`
+    are the video's own (the truth's if nothing came). If not, it is judged where and when the truth shows it, and only
+    against what the video itself had shown before (`self_consistent`, a colour; None if nothing was there).
     """
 
     object_id: int
     hidden_seconds: float
     witnessed: bool
+    came_back: bool
     seen_colour: str | None
     seen_shape: str | None
     colour_right: bool
@@ -236,13 +239,19 @@ def _score_recall(
         return None
     before = np.flatnonzero(thing.visible[: min(span.first_hidden, total)] >= IN_SIGHT)
     witnessed = int((before < context_frames).sum()) >= _MIN_FRAMES
-    colour, shape = _identity(thing, seen, back)
     own_colour, _ = _identity(thing, seen, before)
+    returned = span.first_seen
+    if witnessed:
+        out = _in_lane(thing, seen, max(context_frames, span.first_hidden), total)
+        returned = int(out[0]) if len(out) else span.first_seen
+        back = out[out < returned + 2 * truth.fps]
+    colour, shape = _identity(thing, seen, back, anytime=witnessed)
     right = colour == thing.colour
     return RecallScore(
         object_id=thing.id,
-        hidden_seconds=(span.first_seen - span.first_hidden) / truth.fps,
+        hidden_seconds=(returned - span.first_hidden) / truth.fps,
         witnessed=witnessed,
+        came_back=colour is not None,
         seen_colour=colour,
         seen_shape=shape,
         colour_right=right,
@@ -251,21 +260,39 @@ def _score_recall(
     )
 
 
-def _identity(thing: TruthObject, seen: Detections, frames: np.ndarray) -> tuple[str | None, str | None]:
+def _in_lane(thing: TruthObject, seen: Detections, start: int, stop: int) -> Int[np.ndarray, " n"]:
+    """Frames on which something nearly as large as the object is where it could be: on the line that it moves along."""
+    on = _on_way(thing, seen, np.arange(start, stop), anytime=True)
+    large = np.where(on, seen.area[start:stop], 0).max(1) > AREA_RATIO[0] * np.pi * thing.radius_px**2
+    frames = np.flatnonzero(large) + start
+    return frames if len(frames) >= _MIN_FRAMES else frames[:0]
+
+
+def _on_way(
+    thing: TruthObject, seen: Detections, frames: Int[np.ndarray, " n"], anytime: bool
+) -> Bool[np.ndarray, "n colours"]:
+    """What stands within a diameter of where the truth has the object on these frames, or at any time."""
+    slack = 2 * thing.radius_px
+    x, y = (thing.x, thing.y) if anytime else (thing.x[frames], thing.y[frames])
+    there = (seen.x[frames] > x.min() - slack) & (seen.x[frames] < x.max() + slack)
+    return there & (seen.y[frames] > y.min() - slack) & (seen.y[frames] < y.max() + slack)
+
+
+def _identity(
+    thing: TruthObject, seen: Detections, frames: Int[np.ndarray, " n"], anytime: bool = False
+) -> tuple[str | None, str | None]:
     """Colour and shape seen most often where the object should be on these frames, give or take a diameter."""
     if len(frames) == 0:
         return None, None
-    slack = 2 * thing.radius_px
-    x, y = seen.x[frames], seen.y[frames]
-    there = (x > thing.x[frames].min() - slack) & (x < thing.x[frames].max() + slack)
-    there &= (y > thing.y[frames].min() - slack) & (y < thing.y[frames].max() + slack)
-    area = np.where(there, seen.area[frames], 0)
+    area = np.where(_on_way(thing, seen, frames, anytime), seen.area[frames], 0)
     large = area.max(1) > AREA_RATIO[0] * thing.radius_px**2
     if large.sum() < min(_MIN_FRAMES, len(frames)):
         return None, None
     colours = area.argmax(1)[large]
     colour = int(np.bincount(colours).argmax())
-    whole = (thing.visible[frames] > WHOLE) & large
+    # Whole where the truth says so; at another time, where it is about as large as it gets.
+    fully = area[:, colour] > WHOLE * np.quantile(area[:, colour], 0.9) if anytime else thing.visible[frames] > WHOLE
+    whole = fully & large
     shapes = seen.shape[frames, colour][whole if whole.any() else large]
     shapes = shapes[shapes >= 0]
     return COLOURS[colour], SHAPES[int(np.bincount(shapes).argmax())] if len(shapes) else None

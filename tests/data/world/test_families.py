@@ -1,5 +1,7 @@
 """Laws of the stories: what the first frame and the caption give away, and what they do not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,6 +69,25 @@ def test_the_target_is_seen_whole_then_hidden_then_seen_whole_again(number):
         SETTINGS.hidden_seconds[0] - 0.1 <= hidden <= SETTINGS.hidden_seconds[1] + 0.3
     )  # a small shape is hidden longer
     assert truth.witness_frames == span.first_hidden + 1
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_cue_lights_the_wall_until_the_target_is_out_and_changes_nothing_else(number):
+    long = replace(SETTINGS, hidden_seconds=(2.5, 4.0))
+    plain = sample_scene(long, "occlude", 241, (3, number))
+    scene = sample_scene(replace(long, cue_seconds=1.0), "occlude", 241, (3, number))
+    truth = build_truth("name", scene, visible(scene), 64)
+    (span,) = truth.hidden_spans
+    (lit,) = np.nonzero(scene.lit)
+    assert span.first_hidden < lit[0] + scene.fps  # never while it is still going in
+    assert span.first_seen - scene.fps - 3 <= lit[0] <= span.first_seen - scene.fps
+    assert len(lit) == lit[-1] - lit[0] + 1
+    shown = truth.objects[span.object_id].visible
+    assert shown[lit[-1]] > 0.9
+    assert plain.lit is None
+    bright, dark = render_scene(scene, 32).astype(int), render_scene(plain, 32).astype(int)
+    differs = np.abs(bright - dark).max((1, 2, 3)) > 0
+    np.testing.assert_array_equal(differs, scene.lit > 0)
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -1,0 +1,151 @@
+"""What does a model expect to come out from behind the wall? A test of memory without samples, by counterfactuals.
+
+    python tools/expected_identity.py --world worlds/hidden --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
+
+Each video of `occlude` is given in true frames until the section in which the hidden object comes out. One forward at
+sigma 1 gives the mean of what the model holds possible there. The same scene is rendered with each other colour and
+shape, and without the object; what points most nearly from the empty scene to what is expected is the model's answer.
+Unlike a sample it does not depend on when the object comes out, nor on how well it is drawn.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from mpgen.checkpoints import LoadedModel
+from mpgen.checkpoints.runs import load_for_generation
+from mpgen.data.atomic import replacing
+from mpgen.data.world.families import sample_scene
+from mpgen.data.world.render import render_scene
+from mpgen.data.world.scenes import PALETTE, SHAPES, Scene, Track
+from mpgen.data.world.settings import WorldSettings
+from mpgen.data.world.truth import HiddenSpan, load_truth
+from mpgen.data.world.writer import plan_world
+from mpgen.errors import UserError
+
+DRAWS = 4  # at sigma 1 the answer should not depend on the noise; the mean over a few draws sees to it
+SHOWN = 0.25  # of the object on average over the section, or there is too little to expect
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model expects of one video; `similarity` is the cosine that decided."""
+
+    name: str
+    hidden_seconds: float
+    colour: str
+    shape: str
+    expected_colour: str
+    expected_shape: str
+    similarity: float
+
+
+def main() -> None:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", type=Path, required=True, help="folder made by mpgen world, with videos of occlude")
+    parser.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint of mpgen fit")
+    parser.add_argument("--videos", type=int, default=48, help="at most so many (default 48)")
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    options = parser.parse_args()
+    try:
+        model = load_for_generation(options.ckpt_path, torch.device("cpu"))
+        answers = expected_identities(model, options.world, options.videos)
+    except UserError as error:
+        parser.error(str(error))
+    colour = np.mean([answer.colour == answer.expected_colour for answer in answers])
+    both = [(a.colour, a.shape) == (a.expected_colour, a.expected_shape) for a in answers]
+    summary = {"videos": len(answers), "colour": float(colour), "identity": float(np.mean(both))}
+    with replacing(options.output) as unfinished:
+        unfinished.write_text(json.dumps(summary | {"answers": [vars(answer) for answer in answers]}, indent=1) + "\n")
+    print(f"{len(answers)} videos: colour {summary['colour']:.2f}, identity {summary['identity']:.2f}")
+    print(f"chance: colour 1/{len(PALETTE) - 1}, identity 1/{(len(PALETTE) - 1) * len(SHAPES)}; {options.output}")
+
+
+def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[Answer]:
+    """The model's answers on the videos in which something comes out early enough in a section to be expected.
+
+    Raises:
+        UserError: there is none.
+    """
+    settings = WorldSettings(**json.loads((world / "world.json").read_text(encoding="utf-8"))["settings"])
+    frames = model.denoiser.layout.section_pixel_frames
+    answers = []
+    for plan in tqdm([plan for plan in plan_world(settings) if plan.split == "val"], unit="video", leave=False):
+        truth = load_truth(world / "truth" / f"{plan.name}.json")
+        span = next(iter(truth.hidden_spans), None)
+        if plan.family != "occlude" or span is None or len(answers) == videos:
+            continue
+        number = (span.first_seen - 1) // frames
+        shown = truth.objects[span.object_id].visible[1 + number * frames : 1 + (number + 1) * frames]
+        if len(shown) == frames and shown.mean() >= SHOWN:
+            scene = sample_scene(settings, plan.family, plan.pixel_frames, (1, plan.index))
+            answers.append(_answer(model, plan.name, scene, span, number, settings.size_px))
+    if not answers:
+        raise UserError(f"{world}: no held-out video of occlude in which something hidden comes out")
+    return answers
+
+
+def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, number: int, size_px: int) -> Answer:
+    target = next(track for track in scene.tracks if track.role == "target")
+    taken = {track.colour for track in scene.tracks if track is not target}
+    identities = [(colour, shape) for colour in PALETTE if colour not in taken for shape in SHAPES]
+    others = [track for track in scene.tracks if track is not target]
+
+    def section(tracks: Sequence[Track]) -> Float[Tensor, " values"]:
+        return _latents(model, replace(scene, tracks=tuple(tracks)), number + 1, size_px)[1][-1].flatten()
+
+    start, sections = _latents(model, scene, number, size_px)
+    empty = section(others)
+    expected = _expected(model, scene, start, sections).flatten() - empty
+    candidates = torch.stack([section([*others, replace(target, colour=c, shape=s)]) - empty for c, s in identities])
+    similarity = torch.cosine_similarity(candidates, expected[None])
+    best = int(similarity.argmax())
+    hidden = (span.first_seen - span.first_hidden) / scene.fps
+    return Answer(name, hidden, target.colour, target.shape, *identities[best], float(similarity[best]))
+
+
+def _latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) -> tuple[Tensor, list[Tensor]]:
+    """The start image and so many sections, each `[1, c, t, h, w]`."""
+    frames = model.denoiser.layout.section_pixel_frames
+    shorter = _first_frames(scene, 1 + num_sections * frames)
+    clip = rearrange(torch.from_numpy(render_scene(shorter, size_px)), "t h w c -> 1 c t h w").float() / 127.5 - 1
+    latents = model.encoders.vae.encode(clip)
+    return latents[:, :, :1], list(latents[:, :, 1:].split(model.denoiser.layout.section, 2)) if num_sections else []
+
+
+def _first_frames(scene: Scene, count: int) -> Scene:
+    tracks = tuple(replace(track, x=track.x[:count], y=track.y[:count]) for track in scene.tracks)
+    return replace(scene, tracks=tracks, camera=scene.camera[:count])
+
+
+@torch.no_grad()
+def _expected(model: LoadedModel, scene: Scene, start: Tensor, sections: Sequence[Tensor]) -> Float[Tensor, "c t h w"]:
+    """The mean of the next section, as the model has it: noise minus velocity at sigma 1."""
+    denoiser = model.denoiser
+    image = render_scene(_first_frames(scene, 1), model.height_px)[0]
+    picture = rearrange(torch.from_numpy(image), "h w c -> 1 c h w").float() / 127.5 - 1
+    guidance = model.encoders.guidance([scene.caption], picture)
+    history, memory = denoiser.begin(start, guidance)
+    for section in sections:
+        history, memory = denoiser.remember(history, memory, section)
+    context = denoiser.pack(history, memory)
+    shape = (1, start.shape[1], denoiser.layout.section, *start.shape[3:])
+    means = []
+    for seed in range(DRAWS):
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        means.append(noise - denoiser(noise, torch.ones(1), context, guidance, model.guidance_scale).float())
+    return torch.stack(means).mean(0)[0]
+
+
+if __name__ == "__main__":
+    main()
