@@ -80,7 +80,7 @@ def test_a_cue_lights_the_wall_until_the_target_is_out_and_changes_nothing_else(
     (span,) = truth.hidden_spans
     (lit,) = np.nonzero(scene.lit)
     assert span.first_hidden < lit[0] + scene.fps  # never while it is still going in
-    assert span.first_seen - scene.fps - 3 <= lit[0] <= span.first_seen - scene.fps
+    assert 0 <= span.first_seen - scene.fps - lit[0] <= scene.fps // 3  # small and slow shapes show a little later
     assert len(lit) == lit[-1] - lit[0] + 1
     shown = truth.objects[span.object_id].visible
     assert shown[lit[-1]] > 0.9
