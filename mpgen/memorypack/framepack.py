@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mpgen.dit.model import Context, DiT
@@ -52,6 +52,11 @@ class History:
         return replace(
             self, recent=self._joined(section), numbers=tuple(number + 1 for number in self.numbers), end=None
         )
+
+    def without(self, dropped: Bool[Tensor, " b"]) -> "History":
+        """The same, but for these videos as if nothing had been: their slots are empty; the start image stays."""
+        kept = ~dropped.to(self.recent.device)[:, None, None, None, None]
+        return replace(self, recent=self.recent * kept)
 
     def window(self) -> Latents:
         """What the next section sees, in the order of time."""

@@ -40,6 +40,9 @@ class LongVideoModule(pl.LightningModule):
         clip_norm: the gradient's norm is cut to this.
         guidance_scale: the distilled guidance that the backbone is told; the value that generation will use.
         memory_windows: past windows through which the long-term memory gets gradients.
+        history_dropout: how often a section in training is not shown the frames before it, in [0, 1]. Then only the
+            long-term memory knows them, which teaches it to write and the backbone to read in far fewer updates (our
+            addition; the paper has none, so 0 unless said).
         init_from: weights to begin from: a checkpoint of ours or a released folder. `--ckpt_path` is for resuming only.
         seed: of the weights' initial values, the noise and the noise levels.
         frozen_dtype: of weights that do not train; bfloat16 halves their memory and wants precision bf16-mixed.
@@ -59,6 +62,7 @@ class LongVideoModule(pl.LightningModule):
         clip_norm: float = 1.0,
         guidance_scale: float = 10.0,
         memory_windows: int = 2,
+        history_dropout: float = 0.0,
         init_from: Path | None = None,
         seed: int = 0,
         frozen_dtype: Literal["float32", "bfloat16"] = "float32",
@@ -76,7 +80,10 @@ class LongVideoModule(pl.LightningModule):
         self.train_patterns = tuple(train)
         self.clip_norm = clip_norm
         self.guidance_scale = guidance_scale
+        if not 0 <= history_dropout <= 1:
+            raise UserError(f"model.history_dropout {history_dropout}: wanted a share in [0, 1]")
         self.memory_windows = memory_windows
+        self.history_dropout = history_dropout
         self.init_from = init_from
         self.seed = seed
         self.frozen_dtype = getattr(torch, frozen_dtype)
@@ -143,9 +150,10 @@ class LongVideoModule(pl.LightningModule):
         self.distribution.check_lock_step(batch.num_sections, self.global_step, self.device)
         optimizer = self.optimizers()
         sections = []
+        noise = KeyedNoise(self.seed, self.global_step)
         self.place = f"forward of section {batch.num_given}"
         stages = self.denoiser.schedule.count_stages(batch.num_sections - batch.num_given)
-        for section in self.sections(batch, KeyedNoise(self.seed, self.global_step)):
+        for section in self.sections(batch, noise, self.history_dropout):
             self.place = f"backward of section {section.number}"
             self.distribution.before_backward(self.denoiser, last=section.number + 1 == batch.num_given + stages)
             self.manual_backward(section.loss / stages)
@@ -179,7 +187,7 @@ class LongVideoModule(pl.LightningModule):
         # Of this rank's videos: ranks see other noise levels, so their names differ and could not meet.
         self.log_dict(metrics, batch_size=len(batch.uids), rank_zero_only=True)
 
-    def sections(self, batch: VideoBatch, noise: KeyedNoise) -> Iterator[SectionLoss]:
+    def sections(self, batch: VideoBatch, noise: KeyedNoise, history_dropout: float = 0.0) -> Iterator[SectionLoss]:
         """The objective, on this batch."""
         return section_losses(
             self.denoiser,
@@ -194,6 +202,7 @@ class LongVideoModule(pl.LightningModule):
             memory_windows=self.memory_windows,
             head_only=self.trainable.head_only,
             num_given=batch.num_given,
+            history_dropout=history_dropout,
         )
 
     def on_fit_start(self) -> None:

@@ -48,6 +48,11 @@ class KeyedNoise:
             uniform.append(torch.rand((), generator=generator))
         return Draw(torch.stack(noise).to(like), torch.stack(uniform).to(like.device))
 
+    def uniform(self, uids: Sequence[str], section: int, purpose: str) -> Float[Tensor, " b"]:
+        """One number in [0, 1) for each video, for something else that is random in section `section`."""
+        generators = (keyed_generator(self.seed, self.update, uid, section, purpose) for uid in uids)
+        return torch.stack([torch.rand((), generator=generator) for generator in generators])
+
     def generators(self, uids: Sequence[str], section: int) -> list[torch.Generator]:
         """A generator for each video, for what else is random in section `section`."""
         return [keyed_generator(self.seed, self.update, uid, section, "forcing") for uid in uids]

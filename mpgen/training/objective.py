@@ -55,6 +55,7 @@ def section_losses(
     memory_windows: int,
     head_only: bool = False,
     num_given: int = 0,
+    history_dropout: float = 0.0,
 ) -> Iterator[SectionLoss]:
     """One loss a section, in the order they are made; run its backward pass before asking for the next.
 
@@ -71,6 +72,7 @@ def section_losses(
         memory_windows: past windows through which the memory gets gradients.
         head_only: only the last norm and the output layer train, so everything before them runs without a graph.
         num_given: the first so many sections (as they are made) have no loss: they are remembered as they are.
+        history_dropout: how often a section is not shown the frames before it, in [0, 1]; see `LongVideoModule`.
     """
     schedule, frames = denoiser.schedule, denoiser.layout.section
     num_sections = latents.shape[2] // frames
@@ -85,7 +87,10 @@ def section_losses(
         sigma = schedule.draw(draw.uniform, [stage - section for section in among], frames, sigma_draw)
         noisy = add_noise(clean, draw.noise, sigma)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
-            context = denoiser.pack(history, memory, len(sections))
+            shown = history
+            if history_dropout:
+                shown = history.without(noise.uniform(uids, number, "history") < history_dropout)
+            context = denoiser.pack(shown, memory, len(sections))
             tokens, conditioning = denoiser.trunk(noisy, sigma, context, guidance, guidance_scale)
         velocity = denoiser.head(tokens, conditioning, denoiser.grid(noisy)).float()
         per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))

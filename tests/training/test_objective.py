@@ -184,3 +184,27 @@ def test_memory_learns_from_given_sections(make_denoiser, losses):
     denoiser = make_denoiser()
     losses(denoiser, TeacherForcing(), num_given=2, backward=True)
     assert denoiser.semantic_pack.window_embed.weight.grad.norm() > 0
+
+
+def test_a_dropped_history_leaves_the_start_image_and_the_memory(make_denoiser, losses, count_calls):
+    denoiser = make_denoiser()
+    packed = count_calls(denoiser, "pack")
+    shown = losses(denoiser, TeacherForcing())
+    dropped = losses(denoiser, TeacherForcing(), history_dropout=1.0)
+    for (history, memory, _), (empty, same, _) in zip(packed[:3], packed[3:], strict=True):
+        assert bool(history.recent.any())
+        assert not empty.recent.any()
+        assert torch.equal(history.start, empty.start)
+        assert empty.numbers == history.numbers
+        torch.testing.assert_close(memory.read(denoiser.semantic_pack).tokens, same.read(denoiser.semantic_pack).tokens)
+    assert not torch.equal(shown[2].loss, dropped[2].loss)
+
+
+def test_history_is_dropped_as_often_as_asked_for_video_by_video(make_denoiser, losses, count_calls):
+    denoiser = make_denoiser()
+    packed = count_calls(denoiser, "pack")
+    for update in range(20):
+        losses(denoiser, TeacherForcing(), history_dropout=0.3, noise=KeyedNoise(0, update))
+    dropped = torch.stack([history.recent.flatten(1).any(1) for history, *_ in packed]).logical_not().float()
+    assert 0.15 < dropped.mean() < 0.45
+    assert 0 < (dropped[:, 0] != dropped[:, 1]).float().mean() < 1
