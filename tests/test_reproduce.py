@@ -31,38 +31,59 @@ def reproduce(monkeypatch):
     return reproduce
 
 
-def test_the_base_comes_first_and_every_row_begins_from_it(reproduce, tmp_path):
-    named = {step.name: step.arguments for step in reproduce.steps(reproduce.ROWS, [3], [], 12, tmp_path)}
-    names = list(named)
-    base = str(tmp_path / reproduce.BASE / "seed3" / "run" / "checkpoints" / "last.ckpt")
-    fits = [name for name in names if name.endswith("_fit")]
-    assert fits[0] == "framepack_f1_seed3_fit"
-    assert len(fits) == len(reproduce.ROWS) >= 13
-    assert all(name.startswith("world_") for name in names[:3])
-    for name in fits:
-        arguments = named[name]
+def test_every_row_begins_from_the_base_and_is_scored_on_what_suits_it(reproduce, tmp_path):
+    chains = {row: dict(reproduce.row_steps(row, 3, reproduce.Overlays(), 12, tmp_path)) for row in reproduce.ROWS}
+    assert len(chains) >= 13
+    base = str(tmp_path / reproduce.BASE / "seed0" / "run" / "checkpoints" / "last.ckpt")
+    for row, named in chains.items():
+        assert next(iter(named)) == f"{row}_seed3_fit"
+        arguments = named[f"{row}_seed3_fit"]
         configs = [value for option, value in pairwise(arguments) if option == "--config"]
         assert all((ROOT / config).is_file() for config in configs)
-        assert (base in arguments) == (name != fits[0])
-        made = [other for other in names if other.startswith(name.removesuffix("fit"))]
-        assert made == sorted(made, key=lambda step: names.index(step))
-    assert "framepack_f0_seed3_recall_generate" not in named
-    assert "all_seed3_minutes_generate" in named
-    assert "structure_b_seed3_minutes_generate" not in named
+        assert (base in arguments) == (row != reproduce.BASE)
+    assert "framepack_f0_seed3_recall_generate" not in chains["framepack_f0"]
+    assert "all_seed3_minutes_generate" in chains["all"]
+    assert "structure_b_seed3_minutes_generate" not in chains["structure_b"]
+    assert {name for name, _ in reproduce.worlds(["structure_b"], 12, tmp_path)} == {"world_hidden", "world_drift"}
+
+
+def test_a_preset_is_laid_under_a_row_and_an_overlay_over_it(reproduce, tmp_path):
+    _, arguments = next(reproduce.row_steps("f1_ct", 0, reproduce.Overlays(("below",), ("above",)), 1, tmp_path))
+    configs = [value for option, value in pairwise(arguments) if option == "--config"]
+    assert configs[2:] == ["below", "configs/ablation/f1_ct.yaml", "above"]
 
 
 def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_path):
-    step = reproduce.Step("version", ("--version",))
-    step.run(tmp_path)
+    runner = reproduce.Runner(tmp_path, threads=1)
+    runner.run("version", ("--version",))
     done = tmp_path / "steps" / "version.json"
     first = done.read_text()
-    step.run(tmp_path)
+    runner.run("version", ("--version",))
     assert done.read_text() == first
     assert json.loads(first)["seconds"] > 0
-    wrong = reproduce.Step("wrong", ("no_such_command",))
     with pytest.raises(SystemExit, match=r"wrong: failed, see .*wrong\.log"):
-        wrong.run(tmp_path)
+        runner.run("wrong", ("no_such_command",))
     assert "no_such_command" in (tmp_path / "steps" / "wrong.log").read_text()
+
+
+def test_a_failure_stops_what_runs_beside_it(reproduce, tmp_path, monkeypatch):
+    chains = {"bad": [("bad", ("no_such_command",))], "long": [("long", ("--version",)), ("after", ("--version",))]}
+    runner = reproduce.Runner(tmp_path, threads=1)
+    run, begun = runner.run, []
+
+    def watched(name, arguments):
+        begun.append(name)
+        if name == "long":
+            assert runner.stopped.wait(60)
+        run(name, arguments)
+
+    monkeypatch.setattr(runner, "run", watched)
+    monkeypatch.setattr(reproduce, "worlds", lambda *given: [])
+    monkeypatch.setattr(reproduce, "row_steps", lambda row, *given: chains.get(row, []))
+    with pytest.raises(SystemExit, match="bad: failed"):
+        reproduce.reproduce(["bad", "long"], [0], reproduce.Overlays(), 1, runner, jobs=2)
+    assert begun == ["bad", "long", "after"] or begun == ["long", "bad", "after"]
+    assert not (tmp_path / "steps" / "long.json").exists()
 
 
 def estimated(mean: float) -> dict:
@@ -80,14 +101,14 @@ def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> No
         "evaluation": {"groups": [{"signed_drift": {"sharpness": {"mean": -0.01}}}]},
     }
     recalls = [
-        {"hidden_seconds": seconds, "identity_right": right, "witnessed": True}
-        for seconds, right in zip((1.0, 2.0, 3.0), remembered, strict=True)
+        {"hidden_seconds": seconds, "identity_right": right, "witnessed": True, "came_back": True}
+        for seconds, right in zip((1.0, 4.0, 5.0), remembered, strict=True)
     ]
     bins = [{"low": low, "identity": {"mean": mean, "count": 3}} for low, mean in ((0.0, 0.5), (1.5, 0.0))]
     recall = {"videos": [{"recalls": recalls}], "summary": {}, "recall": {"generated": bins, "shuffled": bins}}
     place = {"returns": [[10.0, 30.0], [50.0, 28.0], [290.0, 25.0]]}
     minutes = {"videos": [{"place": place, "pixel_frames": 7201, "fps": 24}, {"place": None}], "summary": {}}
-    for suite, record in (("drift", drift), ("recall", recall), ("minutes", minutes)):
+    for suite, record in (("return", recall), ("drift", drift), ("recall", recall), ("minutes", minutes)):
         path = folder / f"{suite}_scores" / "scores.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record))

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpgen.dit.layers import FeedForward, SelfAttention, attend, split_heads
@@ -56,8 +57,29 @@ class SemanticPackConfig:
         return self.num_heads * self.head_dim
 
 
+class Place(nn.Module):
+    """Where a token of a window stands, as a vector: waves of its time, row and column, each from 0 to 1.
+
+    Rotation says only how far tokens are from each other; what is kept for a section that comes much later has to say
+    where it was (our choice). Fractions of the window, so any size of picture will do.
+    """
+
+    octaves = 3
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Linear(3 * 2 * self.octaves, width)
+
+    def forward(self, frames: int, rows: int, columns: int) -> Float[Tensor, "{frames}*{rows}*{columns} d"]:
+        device = self.linear.weight.device
+        fractions = [(torch.arange(n, device=device) + 0.5) / n for n in (frames, rows, columns)]
+        grid = torch.stack(torch.meshgrid(*fractions, indexing="ij"), -1).flatten(0, 2)
+        angles = (grid[..., None] * torch.pi * 2.0 ** torch.arange(self.octaves, device=device)).flatten(1)
+        return self.linear(torch.cat([angles.sin(), angles.cos()], 1).to(self.linear.weight.dtype))
+
+
 class MemorizeLayer(nn.Module):
-    """Self-attention and feed-forward inside a window; the tokens know their place by rotation."""
+    """Self-attention and feed-forward inside a window; the tokens know how far they are from each other by rotation."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float):
         super().__init__()
@@ -117,6 +139,7 @@ class SemanticPack(nn.Module):
         self.text_in = nn.Linear(text_width, width)
         self.image_in = nn.Linear(image_width, width)
         self.window_embed = nn.Conv3d(in_channels, width, kernel_size=config.window_patch, stride=config.window_patch)
+        self.place = Place(width)
         self.memorize_layers = nn.ModuleList(
             [MemorizeLayer(width, heads, config.mlp_ratio) for _ in range(config.memorize_layers)]
         )
@@ -138,7 +161,7 @@ class SemanticPack(nn.Module):
         axes = (head // 2, head // 4, head // 4)
         frames = torch.arange(t, device=window.device).expand(b, t)
         rotation = flatten_rotation(rotation_grid(frames, y, x, axes, theta=256.0))
-        tokens = rearrange(patches, "b d t y x -> b (t y x) d")
+        tokens = rearrange(patches, "b d t y x -> b (t y x) d") + self.place(t, y, x)
         for layer in self.memorize_layers:
             tokens = layer(tokens, rotation)
         return MaskedTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))

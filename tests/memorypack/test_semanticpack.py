@@ -240,3 +240,12 @@ def test_squeeze_begins_by_passing_on_the_memory_as_it_is():
     squeeze.norm2 = torch.nn.Identity()
     found = squeeze(MaskedTokens(query, present), MaskedTokens(told, present[:, :1])).tokens
     torch.testing.assert_close(found, 2 * (query + torch.nn.functional.layer_norm(told, (32,))))
+
+
+def test_equal_patches_at_different_places_are_remembered_differently(make_pack):
+    pack = make_pack()
+    even = torch.ones(1, 3, 2, 16, 16)
+    tokens = pack.memorize(even).tokens[0]
+    assert len(tokens) > 2
+    distances = torch.cdist(tokens, tokens) + torch.eye(len(tokens))
+    assert distances.min() > 1e-3
