@@ -15,7 +15,7 @@ data:
   cache: {folder}/data/cache
   max_sections: 2
   batch_size: 2
-  world: {{train_videos: 4, val_videos: 2, pixel_frames: [25], length_weights: [1], val_pixel_frames: [25]}}
+  world: {{train_videos: 4, val_videos: 2, pixel_frames: [25]}}
   curriculum: {{class_path: mpgen.data.plan.Staged, init_args: {{stages: [[2, 3]]}}}}
 trainer:
   val_check_interval: 3
@@ -55,19 +55,22 @@ def test_a_preset_is_laid_under_a_row_and_an_overlay_over_it(reproduce, tmp_path
 
 def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_path):
     runner = reproduce.Runner(tmp_path, threads=1)
-    runner.run("version", ("--version",))
+    runner.run("version", ("-m", "mpgen", "--version"))
     done = tmp_path / "steps" / "version.json"
     first = done.read_text()
-    runner.run("version", ("--version",))
+    runner.run("version", ("-m", "mpgen", "--version"))
     assert done.read_text() == first
     assert json.loads(first)["seconds"] > 0
     with pytest.raises(SystemExit, match=r"wrong: failed, see .*wrong\.log"):
-        runner.run("wrong", ("no_such_command",))
+        runner.run("wrong", ("-m", "mpgen", "no_such_command"))
     assert "no_such_command" in (tmp_path / "steps" / "wrong.log").read_text()
 
 
 def test_a_failure_stops_what_runs_beside_it(reproduce, tmp_path, monkeypatch):
-    chains = {"bad": [("bad", ("no_such_command",))], "long": [("long", ("--version",)), ("after", ("--version",))]}
+    chains = {
+        "bad": [("bad", ("-m", "mpgen", "no_such_command"))],
+        "long": [("long", ("--version",)), ("after", ("--version",))],
+    }
     runner = reproduce.Runner(tmp_path, threads=1)
     run, begun = runner.run, []
 
@@ -112,6 +115,8 @@ def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> No
         path = folder / f"{suite}_scores" / "scores.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record))
+    said = {"hidden_seconds": 4.0, "colour": "red", "shape": "disc", "expected_colour": "red", "expected_shape": "ring"}
+    (folder / "expected.json").write_text(json.dumps({"answers": [said]}))
 
 
 def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce, tmp_path):
@@ -124,18 +129,19 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     (tmp_path / "steps").mkdir()
     (tmp_path / "steps" / "all_seed0_fit.json").write_text('{"seconds": 16.0}')
     first, second = reproduce.gather(tmp_path, reproduce.ROWS)
-    assert first.scores["recall of identity"] == 0.5  # one second is inside the window
-    assert second.scores["recall of identity"] == 1.0
+    assert first.scores["identity, own history"] == 0.5  # one second is inside the window
+    assert second.scores["identity, true history"] == 1.0
+    assert first.scores["expected identity"] == 0.0
     assert first.scores["place, last - first minute"] == pytest.approx(25 - 29)
     assert first.scores["time an update"] == 2.0
     assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
-    assert first.references["shuffled"] == {"recall of identity": 0.0}
+    assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
     assert math.isnan(first.curve[1])
     text = reproduce.write_results([first, second], {"commit": "abc"}, tmp_path)
     row, truth = (
         next(line for line in text.splitlines() if line.startswith(f"| {name}")) for name in ("all", "*truth")
     )
-    assert "| 2 | 0.75 ± 0.35 | 0.60 ± 0.14 |" in row
+    assert "| 2 | 0.75 ± 0.35 | 0.75 ± 0.35 | 0.60 ± 0.14 |" in row
     assert "1.00" in truth
     assert "commit abc" in text
     record = json.loads((tmp_path / "results.json").read_text())

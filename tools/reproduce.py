@@ -38,15 +38,16 @@ MINUTES = ("f1_ct", "memorypack", "all")  # also make videos of five minutes
 STEPS = 10
 
 
-# Options of `mpgen world`: what hides for longer than FramePack's window reaches (28 frames, 2.3 s), what drifts, and a
-# place that is left and seen again for five minutes.
+# Options of `mpgen world`: what hides for longer than FramePack's window reaches (28 frames, 2.3 s) and comes out when a
+# light says so; what drifts; a place that is left and seen again for five minutes.
 WORLDS = {
     "hidden": (
-        *("--families", "{occlude: 1}", "--hidden_seconds", "[1.5,6.0]", "--pixel_frames", "[145]"),
+        *("--families", "{occlude: 1}", "--hidden_seconds", "[2.0,7.0]", "--pixel_frames", "[169]"),
+        *("--cue_seconds", "1.5"),
     ),
     "drift": (
         *("--families", "{occlude: 1, panback: 1, steady: 1}"),
-        *("--hidden_seconds", "[2.0,4.0]", "--pixel_frames", "[145]"),
+        *("--hidden_seconds", "[2.0,4.0]", "--pixel_frames", "[145]", "--cue_seconds", "1.5"),
     ),
     "minutes": (
         *("--families", "{panback: 1}", "--hidden_seconds", "[1.0,6.0]", "--pixel_frames", "[3601]"),
@@ -93,7 +94,7 @@ def suites(videos: int) -> tuple[Suite, ...]:
 
 @dataclass
 class Runner:
-    """Runs commands of `mpgen`, some side by side, and stops them all together.
+    """Runs Python commands, some side by side, and stops them all together.
 
     Args:
         output: where steps leave a file when they are done, and a log.
@@ -116,12 +117,12 @@ class Runner:
         if done.exists() or self.stopped.is_set():
             return
         steps.mkdir(parents=True, exist_ok=True)
-        print(f"{time.strftime('%H:%M:%S')} {name}: mpgen {' '.join(arguments)}", flush=True)
+        print(f"{time.strftime('%H:%M:%S')} {name}: {' '.join(arguments)}", flush=True)
         began = time.monotonic()
         spent = float(spent_path.read_text()) if spent_path.exists() else 0.0
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         with log.open("a", encoding="utf-8") as file:
-            command = [sys.executable, "-m", "mpgen", *arguments]
+            command = [sys.executable, *arguments]
             process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment)
             self.running.add(process)
             status = process.wait()
@@ -132,7 +133,7 @@ class Runner:
             what = "stopped" if self.stopped.is_set() else "failed"
             raise SystemExit(f"{name}: {what}, see {log}; the same command goes on")
         with replacing(done) as unfinished:
-            unfinished.write_text(json.dumps({"command": ["mpgen", *arguments], "seconds": spent}) + "\n")
+            unfinished.write_text(json.dumps({"command": list(arguments), "seconds": spent}) + "\n")
 
     def stop(self) -> None:
         """What runs is told to stop, which saves what it has; nothing new begins."""
@@ -141,7 +142,8 @@ class Runner:
             process.terminate()
 
 
-Step = tuple[str, tuple[str, ...]]  # its name, and the command
+Step = tuple[str, tuple[str, ...]]  # its name, and the arguments of Python
+MPGEN = ("-m", "mpgen")
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def worlds(rows: Sequence[str], videos: int, output: Path) -> Iterator[Step]:
     for name in dict.fromkeys(suite.world for suite in needed):
         most = max(suite.videos for suite in needed if suite.world == name)
         size = ("--train_videos", "0", "--val_videos", str(most), "--seed", "1000", "--fps", str(FPS))
-        yield f"world_{name}", ("world", "--output", str(output / "worlds" / name), *size, *WORLDS[name])
+        yield f"world_{name}", (*MPGEN, "world", "--output", str(output / "worlds" / name), *size, *WORLDS[name])
 
 
 def row_steps(row: str, seed: int, overlays: Overlays, videos: int, output: Path) -> Iterator[Step]:
@@ -170,17 +172,20 @@ def row_steps(row: str, seed: int, overlays: Overlays, videos: int, output: Path
     fit += ["--run", str(folder / "run"), "--model.seed", str(seed), "--data.seed", str(seed)]
     if row != BASE:
         fit += ["--model.init_from", str(output / BASE / "seed0" / "run" / "checkpoints" / "last.ckpt")]
-    yield f"{row}_seed{seed}_fit", ("fit", *fit)
+    checkpoint = ("--ckpt_path", str(folder / "run" / "checkpoints" / "last.ckpt"))
+    yield f"{row}_seed{seed}_fit", (*MPGEN, "fit", *fit)
+    if row not in BACKWARDS:
+        expect = ("--world", str(output / "worlds" / "hidden"), "--output", str(folder / "expected.json"))
+        yield f"{row}_seed{seed}_expect", ("tools/expected_identity.py", *checkpoint, *expect)
     for suite in suites(videos):
         if not suite.is_for(row):
             continue
         world, made = str(output / "worlds" / suite.world), str(folder / suite.name)
         generate = ("--world", world, "--context", suite.context, "--num_videos", str(suite.videos))
         generate += ("--seconds", str(suite.seconds), "--steps", str(STEPS), "--output", made)
-        checkpoint = ("--ckpt_path", str(folder / "run" / "checkpoints" / "last.ckpt"))
-        yield f"{row}_seed{seed}_{suite.name}_generate", ("generate", *checkpoint, *generate)
+        yield f"{row}_seed{seed}_{suite.name}_generate", (*MPGEN, "generate", *checkpoint, *generate)
         score = ("--world", world, "--videos", made, "--output", f"{made}_scores")
-        yield f"{row}_seed{seed}_{suite.name}_evaluate", ("evaluate", *score)
+        yield f"{row}_seed{seed}_{suite.name}_evaluate", (*MPGEN, "evaluate", *score)
 
 
 def reproduce(
