@@ -38,8 +38,8 @@ MINUTES = ("f1_ct", "memorypack", "all")  # also make videos of five minutes
 STEPS = 10
 
 
-# Options of `mpgen world`: what hides for longer than FramePack's window reaches (28 frames, 2.3 s) and comes out when a
-# light says so; what drifts; a place that is left and seen again for five minutes.
+# Options of `mpgen world`: what hides for longer than FramePack's window reaches (28 frames, 2.3 s) and comes out when
+# a light says so; what drifts; a place that is left and seen again for five minutes.
 WORLDS = {
     "hidden": (
         *("--families", "{occlude: 1}", "--hidden_seconds", "[2.0,7.0]", "--pixel_frames", "[169]"),
