@@ -10,11 +10,12 @@ import torch
 
 from mpgen.dit.lora import LoraConfig, add_lora
 from mpgen.dit.model import Context, DiT, DiTConfig, placeless
+from mpgen.dit.rope import flatten_rotation, rotation_grid
 from mpgen.memorypack.framepack import History, pack_history
 from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
 from mpgen.schedule import Schedule, Sequential
 from mpgen.sections import ORDERS, Forward, FrameIndex, Layout, LocalIndex
-from mpgen.tensors import Guidance, Latents, Sigma, Still
+from mpgen.tensors import Guidance, Latents, Rotation, Sigma, Still, Tokens
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class Denoiser(DiT):
             memory: the long-term memory, if there is one.
             num_sections: sections that are denoised side by side.
         """
-        context = self._with_memory(pack_history(self, history, self.frame_index, num_sections), memory)
+        context = pack_history(self, history, self.frame_index, num_sections)
+        if memory is not None:
+            context = self._with_memory(context, memory)
         if not self.schedule.is_causal:
             return context
         _, rows, columns = self.grid(history.start)
@@ -100,17 +103,28 @@ class Denoiser(DiT):
         blocks = torch.cat([torch.zeros(context.tokens.shape[1], dtype=torch.long), sections])
         return replace(context, sigma=self.schedule.context_sigma, blocks=blocks.to(context.tokens.device))
 
-    def _with_memory(self, context: Context, memory: Memory | None) -> Context:
-        if memory is None:
-            return context
+    def _with_memory(self, context: Context, memory: Memory) -> Context:
         psi = memory.read(self.semantic_pack)
         tokens = self.semantic_pack.as_video_tokens(psi)
         return replace(
             context,
             tokens=torch.cat([tokens, context.tokens], 1),
-            rotation=torch.cat([placeless(tokens, self.config.attention_head_dim), context.rotation], 1),
+            rotation=torch.cat([self._places(tokens, memory.start), context.rotation], 1),
             mask=torch.cat([psi.mask, context.mask], 1),
         )
+
+    def _places(self, tokens: Tokens, start: Still) -> Rotation:
+        """Rotations of memory tokens: the middle of what they cover where they are tokens of a window, else none."""
+        semantic, dit = self.semantic_pack.config, self.config
+        if not semantic.structure.tokens_have_places:
+            return placeless(tokens, dit.attention_head_dim)
+        rows, columns = (
+            ((torch.arange(-(-size // side), device=tokens.device) + 0.5) * side / dit.patch_size - 0.5)
+            for size, side in zip(start.shape[3:], semantic.window_patch[1:], strict=True)
+        )
+        steps = tokens.shape[1] // (len(rows) * len(columns))
+        at_start = torch.zeros(len(tokens), steps, dtype=torch.long, device=tokens.device)
+        return flatten_rotation(rotation_grid(at_start, rows, columns, dit.rope_axes_dim, dit.rope_theta))
 
     def forward(
         self,

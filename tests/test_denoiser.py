@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mpgen.denoiser import Denoiser
+from mpgen.dit.rope import rotation_grid
 from mpgen.memorypack.structures import StructureA, StructureB, StructureC
 from mpgen.sections import GlobalIndex, LocalIndex
 from mpgen.tensors import Guidance
@@ -42,16 +43,29 @@ def test_a_batch_at_different_sections_with_different_texts_is_two_single_runs(
         torch.testing.assert_close(both[i : i + 1], wanted, atol=2e-5, rtol=0)
 
 
-def test_memory_stands_before_the_history_and_has_no_place(make_denoiser, make_guidance, latents):
-    denoiser, guidance = make_denoiser(), make_guidance(5, 3)
+@pytest.mark.parametrize("structure", [StructureA(), StructureB()])
+def test_memory_stands_before_the_history_where_its_window_stood(
+    small_config, make_denoiser, make_guidance, latents, structure
+):
+    denoiser = make_denoiser(semantic=replace(small_config.semantic, structure=structure, window_patch=(2, 2, 4)))
+    guidance = make_guidance(5, 3)
     history, memory = remembered(denoiser, latents(2, 1), guidance, [latents(2, 3)])
     with_memory, without = denoiser.pack(history, memory), denoiser.pack(history, None)
     tokens = denoiser.semantic_pack.as_video_tokens(memory.read(denoiser.semantic_pack))
     torch.testing.assert_close(with_memory.tokens, torch.cat([tokens, without.tokens], 1))
     torch.testing.assert_close(with_memory.rotation[:, tokens.shape[1] :], without.rotation)
-    cos, sin = with_memory.rotation[:, : tokens.shape[1]].chunk(2, -1)
-    assert bool((cos == 1).all())
-    assert not sin.any()
+    places = with_memory.rotation[:, : tokens.shape[1]]
+    if structure == StructureB():  # tokens of the guidance stand nowhere
+        cos, sin = places.chunk(2, -1)
+        assert bool((cos == 1).all())
+        assert not sin.any()
+        return
+    _, rows, columns = denoiser.grid(history.start)  # patches of 2 x 2, of which a memory token covers 1 x 2
+    assert places.shape[1] == 2 * rows * -(-columns // 2)
+    dit, start = denoiser.config, torch.zeros(2, 1, dtype=torch.long)
+    halves = rotation_grid(start, rows, torch.arange(columns) + 0.5, dit.rope_axes_dim, dit.rope_theta)[:, :, 0]
+    torch.testing.assert_close(places[:, 0], halves[:, :, 0, 0])
+    torch.testing.assert_close(places[:, -(-columns // 2)], halves[:, :, 1, 0])
 
 
 def test_a_new_network_gives_memory_the_token_of_an_empty_4x_slot(small_config, make_guidance, latents):

@@ -10,31 +10,35 @@ from mpgen.tensors import FrameIndices, Rotation
 
 
 def rotation_grid(
-    frame_indices: FrameIndices, rows: int, columns: int, axes: tuple[int, int, int], theta: float
+    frame_indices: FrameIndices,
+    rows: int | Float[Tensor, " y"],
+    columns: int | Float[Tensor, " x"],
+    axes: tuple[int, int, int],
+    theta: float,
 ) -> Float[Tensor, "b r t y x"]:
     """Cosines, then sines, of every position of a patch grid, in fp32; one of each for two adjacent channels.
 
     Args:
         frame_indices: latent frame index of each frame; may differ between the videos of a batch.
-        rows: patches down.
-        columns: patches across.
+        rows: patches down; or where rows of tokens stand, in patches.
+        columns: patches across; likewise.
         axes: how many channels of a head turn with time, row and column; their sum is the head's width.
         theta: base of the geometric frequencies.
     """
     device = frame_indices.device
     b, t = frame_indices.shape
-    places = (
-        frame_indices.float(),
-        torch.arange(rows, device=device).float()[None],
-        torch.arange(columns, device=device).float()[None],
+    down, across = (
+        (torch.arange(side, device=device) if isinstance(side, int) else side).float()[None] for side in (rows, columns)
     )
+    places = (frame_indices.float(), down, across)
     # bf16 cannot tell consecutive integers above 256 apart, so autocast must not touch the angles.
     with torch.autocast(device.type, enabled=False):
         angles = [_angles(place, width, theta) for place, width in zip(places, axes, strict=True)]
         time, row, column = (torch.cat([a.cos(), a.sin()], -1) for a in angles)
-    time = repeat(time, "b t d -> b d t y x", y=rows, x=columns)
-    row = repeat(row, "1 y d -> b d t y x", b=b, t=t, x=columns)
-    column = repeat(column, "1 x d -> b d t y x", b=b, t=t, y=rows)
+    y, x = down.shape[1], across.shape[1]
+    time = repeat(time, "b t d -> b d t y x", y=y, x=x)
+    row = repeat(row, "1 y d -> b d t y x", b=b, t=t, x=x)
+    column = repeat(column, "1 x d -> b d t y x", b=b, t=t, y=y)
     cos, sin = zip(*(part.chunk(2, 1) for part in (time, row, column)), strict=True)
     return torch.cat([*cos, *sin], 1)
 

@@ -2,9 +2,10 @@
 
 Memorize is self-attention inside one window of history, Squeeze one cross-attention with the memory, so the cost is
 linear in the length of the video. The paper leaves open the window, depth, width, the number of tokens and how psi
-enters the backbone. Our choices: a window is a section (the start image is window 0); psi enters as extra video tokens
-without a place (no rotation); at the start every such token equals the token of an empty 4x history slot, which the
-backbone has always seen.
+enters the backbone. Our choices: a window is a section (the start image is window 0); psi enters as extra video tokens,
+which stand in the picture where the window's tokens stood, at the time of the start image (if the memory is made of the
+guidance's tokens, as in structures B and C, they have no place); at the start every such token equals the token of an
+empty 4x history slot, which the backbone has always seen.
 """
 
 from dataclasses import dataclass, field

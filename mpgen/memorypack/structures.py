@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -14,6 +15,9 @@ Squeeze = Callable[[MaskedTokens, MaskedTokens], MaskedTokens]  # (query, key an
 
 class Structure(ABC):
     """How a window of history changes the memory."""
+
+    tokens_have_places: ClassVar[bool]
+    """Whether the memory's tokens are those of a window, time slowest, then rows and columns; else of the guidance."""
 
     @abstractmethod
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
@@ -50,6 +54,8 @@ class Attending(Structure):
 class StructureA(Attending):
     """The paper's choice: text and image (then the memory) are key and value, the window's tokens ask."""
 
+    tokens_have_places = True
+
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         return anchor
 
@@ -60,6 +66,8 @@ class StructureA(Attending):
 @dataclass(frozen=True)
 class StructureB(Attending):
     """Text and image (then the memory) ask, the window's tokens are key and value."""
+
+    tokens_have_places = False
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         return anchor
@@ -93,6 +101,8 @@ class MovingAverage(Structure):
     Args:
         decay: what is kept of the memory at each window, in (0, 1).
     """
+
+    tokens_have_places = True
 
     decay: float = 0.9
 
