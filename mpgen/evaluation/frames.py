@@ -9,8 +9,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
+
+from mpgen.evaluation.precision import batches
+from mpgen.evaluation.resize import as_columns
+
+BATCH_FRAMES = 32  # on a GPU
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,9 @@ class Frames:
     last: bool
 
     @cached_property
-    def floats(self) -> Float[Tensor, "t 3 h w"]:
-        """The pixels as float32, still 0 to 255, in the same order in memory; made once for all probes."""
-        return self.pixels.float()
+    def columns(self) -> tuple[Shaped[Tensor, "t w column"], ...]:
+        """The pixels as `resize.Resize` reads them, in the batches that networks take; made once for all probes."""
+        return tuple(map(as_columns, batches(self.pixels, BATCH_FRAMES)))
 
 
 class Rows:

@@ -21,14 +21,13 @@ from mpgen.evaluation.nets.clip import SIDE_PX, AestheticHead, ClipImage
 from mpgen.evaluation.nets.dino import Dino
 from mpgen.evaluation.nets.musiq import Musiq
 from mpgen.evaluation.nets.raft import Raft
-from mpgen.evaluation.precision import Precision, batches, computing, prepared
+from mpgen.evaluation.precision import Precision, computing, prepared
 from mpgen.evaluation.resize import Resize, at_most, centre, shorter_side
 from mpgen.evaluation.weights import randomise
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 DINO_SIDE_PX, MUSIQ_SIDE_PX = 224, 512
-BATCH_FRAMES = 32
 
 
 class FrameProbe(Probe):
@@ -85,7 +84,7 @@ class SubjectProbe(FrameProbe):
         self._resize = Resize((height_px, width_px), new_size, "bilinear", colours=IMAGENET)
 
     def see(self, frames: Frames) -> Iterable[Float[Tensor, "t 3 y x"]]:
-        return map(self._resize, batches(frames.floats, BATCH_FRAMES))
+        return map(self._resize, frames.columns)
 
 
 class SquareView:
@@ -108,7 +107,7 @@ class SquareView:
 
     def __call__(self, frames: Frames) -> list[Tensor]:
         if frames is not self._frames:
-            self._frames, self._pictures = frames, list(map(self._resize, batches(frames.floats, BATCH_FRAMES)))
+            self._frames, self._pictures = frames, list(map(self._resize, frames.columns))
         return self._pictures
 
 
@@ -164,7 +163,7 @@ class ImagingProbe(FrameProbe):
         self._resize = Resize((height_px, width_px), at_most(height_px, width_px, MUSIQ_SIDE_PX), "bilinear")
 
     def see(self, frames: Frames) -> Iterable[Float[Tensor, "t 3 y x"]]:
-        return map(self._resize, batches(frames.floats, BATCH_FRAMES))
+        return map(self._resize, frames.columns)
 
 
 @dataclass(frozen=True)

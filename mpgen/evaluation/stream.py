@@ -69,7 +69,8 @@ class FrameStream:
 
     def __init__(self, path: Path | str, chunk_frames: int = 1, colour: Colour = "ignore") -> None:
         self.path = Path(path)
-        self.info = video_info(self.path)
+        self._container, self._video = _open(self.path)
+        self.info = _info(self.path, self._container, self._video)
         frame_bytes = 3 * self.info.height_px * self.info.width_px
         self.chunk_frames = max(1, min(chunk_frames, CHUNK_BYTES // frame_bytes))
         self.colour = colour
@@ -127,11 +128,10 @@ class FrameStream:
     def _pictures(self) -> Iterator[np.ndarray]:
         """RGB pictures up to the end or the first fault, which goes into `note`."""
         reformatter = VideoReformatter()
-        container, stream = _open(self.path)
         total = 0
-        with container:
+        with self._container:
             try:
-                for frame in container.decode(stream):
+                for frame in self._container.decode(self._video):
                     size = (frame.height, frame.width)
                     if size != (self.info.height_px, self.info.width_px):
                         self.note = f"changes its size to {size[0]}x{size[1]} after {total} frames"

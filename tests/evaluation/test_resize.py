@@ -7,7 +7,7 @@ from torchvision.transforms import CenterCrop, InterpolationMode
 from torchvision.transforms import Resize as TorchvisionResize
 from torchvision.transforms.functional import normalize, resize
 
-from mpgen.evaluation.resize import Resize, at_most, centre, shorter_side
+from mpgen.evaluation.resize import Resize, as_columns, at_most, centre, shorter_side
 
 # Places in a picture are float32; torch may fuse the multiplication and addition that make one, and round once less.
 ROUNDING = 300 * 2**-24 * 255 * 2
@@ -23,7 +23,7 @@ def pixels(size: tuple[int, int], frames: int = 2) -> torch.Tensor:
 @given(sizes, sizes, st.sampled_from(["bilinear", "bicubic"]))
 def test_resizing_is_torchvisions_without_antialias(size, new_size, kernel):
     wanted = resize(pixels(size).float(), list(new_size), InterpolationMode(kernel), antialias=False)
-    found = Resize(size, new_size, kernel)(pixels(size).float())
+    found = Resize(size, new_size, kernel)(as_columns(pixels(size)))
     torch.testing.assert_close(255 * found, wanted, rtol=0, atol=ROUNDING)
 
 
@@ -33,29 +33,42 @@ def test_a_window_is_a_crop_of_the_resized_picture(size, kernel):
     new_size = shorter_side(*size, 32)
     mode = InterpolationMode(kernel)
     wanted = CenterCrop(32)(TorchvisionResize(32, mode, antialias=False)(pixels(size).float()))
-    found = Resize(size, new_size, kernel, centre(*new_size, 32))(pixels(size).float())
+    found = Resize(size, new_size, kernel, centre(*new_size, 32))(as_columns(pixels(size)))
     torch.testing.assert_close(255 * found, wanted, rtol=0, atol=ROUNDING)
 
 
 def test_colours_become_what_a_network_was_trained_on():
     colours = ((0.5, 0.25, 0.125), (0.5, 1.0, 2.0))
-    plain = Resize((40, 50), (32, 37), "bilinear")(pixels((40, 50)).float())
-    found = Resize((40, 50), (32, 37), "bilinear", colours=colours)(pixels((40, 50)).float())
+    seen = as_columns(pixels((40, 50)))
+    plain = Resize((40, 50), (32, 37), "bilinear")(seen)
+    found = Resize((40, 50), (32, 37), "bilinear", colours=colours)(seen)
     torch.testing.assert_close(found, normalize(plain, *colours))
 
 
 def test_bicubic_leaves_the_range_as_vbench_lets_it():
-    stripes = torch.zeros(1, 3, 32, 32)
+    stripes = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     stripes[..., ::8] = 255
-    found = Resize((32, 32), (45, 45), "bicubic")(stripes)
+    found = Resize((32, 32), (45, 45), "bicubic")(as_columns(stripes))
     assert 255 * found.min() < -1
 
 
 def test_the_memory_order_of_pixels_does_not_matter():
-    planes = pixels((40, 50)).float()
+    planes = pixels((40, 50))
     packed = planes.contiguous(memory_format=torch.channels_last)
-    one = Resize((40, 50), (32, 37), "bilinear")
-    torch.testing.assert_close(one(planes), one(packed))
+    assert torch.equal(as_columns(planes), as_columns(packed))
+
+
+def test_floats_as_a_gpu_has_them_give_what_bytes_give():
+    seen = as_columns(pixels((40, 50)))
+    floats = seen.unflatten(2, (3, -1))[..., :40].flatten(2).float()
+    one = Resize((40, 50), (32, 37), "bicubic")
+    torch.testing.assert_close(one(floats), one(seen))
+
+
+def test_widths_that_are_padded_on_the_way_come_out_as_they_should():
+    wanted = resize(pixels((40, 300)).float(), [33, 256], InterpolationMode.BILINEAR, antialias=False)
+    found = Resize((40, 300), (33, 256), "bilinear")(as_columns(pixels((40, 300))))
+    torch.testing.assert_close(255 * found, wanted, rtol=0, atol=ROUNDING)
 
 
 def test_sizes_round_as_vbenchs():
