@@ -213,7 +213,7 @@ def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Pre
 
 @torch.no_grad()
 def _context_tokens(denoiser: Denoiser, start: Tensor, latents: Tensor, guidance: Guidance) -> int:
-    history, memory = denoiser.begin(start, guidance)
+    history, memory = denoiser.begin(start, guidance, layout=denoiser.layout.for_video(3))
     for section in latents.split(denoiser.layout.section, 2)[:2]:  # by then the memory has its size
         history, memory = denoiser.remember(history, memory, section)
     return denoiser.pack(history, memory).tokens.shape[1]

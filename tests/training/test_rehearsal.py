@@ -144,4 +144,5 @@ def test_half_as_wide_numbers_need_about_half_the_memory(describe):
 def test_context_tokens_are_those_of_the_update(small_config, describe):
     assert count_context(small_config, SHAPE) == rehearse(describe(HEAD), SHAPE).context_tokens
     without = count_context(replace(small_config, semantic=None), SHAPE)
+    assert count_context(replace(small_config, order="f0"), SHAPE) == count_context(small_config, SHAPE)
     assert count_context(small_config, SHAPE) - without == 2 * 2 * 2  # 3x6x10 latents in patches of (2, 3, 5)
