@@ -245,7 +245,7 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
         xlabel="seconds hidden",
         ylabel="identity right",
         ylim=(-0.03, 1.05),
-        title="Is what was hidden remembered? (true history)",
+        title="Is what is hidden expected back?",
     )
     _legend(axes)
 

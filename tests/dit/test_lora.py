@@ -29,6 +29,7 @@ def test_an_update_begins_as_nothing_and_then_counts(make_denoiser, velocity, pe
     plain, adapted = make_denoiser(), make_denoiser(lora=CONFIG)
     lacking, strange = adapted.load_state_dict(plain.state_dict(), strict=False)
     assert strange == []
+    assert lacking
     assert all(ADAPTER in name for name in lacking)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:

@@ -21,8 +21,8 @@ class WorldSettings:
             occur equally often.
         bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
-        cue_seconds: the wall lights up so long before the hidden object comes out, so that what shows the cue tells
-            when, and only what comes out has to be remembered; 0 for no light.
+        cue_seconds: the wall lights up so long before the hidden object comes out, so that when it comes can be seen,
+            and only what comes has to be remembered; 0 for no light.
         seed: another seed gives another world.
     """
 

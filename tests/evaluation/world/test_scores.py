@@ -134,6 +134,34 @@ def test_an_object_that_comes_out_as_another_is_seen_as_that(stories, key, colou
     assert recall.self_consistent is colour_right
 
 
+def test_an_object_may_come_out_at_another_time_than_in_the_truth(stories):
+    story = stories["occlude"]
+    truth, context = story.truth, story.truth.witness_frames
+    (span,) = truth.hidden_spans
+    sooner = (span.first_seen - context) // 2
+    assert sooner > 4
+
+    def early(track: Track) -> dict:
+        places = {}
+        for axis in ("x", "y"):
+            place = getattr(track, axis)
+            places[axis] = np.concatenate([place[:context], place[context + sooner :], np.full(sooner, place[-1])])
+        return places
+
+    target = next(track for track in story.scene.tracks if track.role == "target")
+    (recall,) = score(story, redrawn(story, "target", **early(target)), context).recalls
+    (on_time,) = score(story, context_frames=context).recalls
+    assert recall.came_back
+    assert recall.identity_right
+    assert recall.hidden_seconds == pytest.approx(on_time.hidden_seconds - sooner / truth.fps, abs=2 / truth.fps)
+    (never,) = score(
+        story,
+        redrawn(story, "target", x=lambda track: np.where(np.arange(len(track.x)) < context, track.x, 9.0)),
+        context,
+    ).recalls
+    assert not never.came_back
+
+
 def test_a_video_that_invents_its_own_hidden_object_is_judged_against_itself(stories):
     story = stories["occlude"]
     taken = {track.colour for track in story.scene.tracks}
