@@ -40,14 +40,19 @@ def grey_chart(horizontal: bool, first: bool) -> tuple[Patch, ...]:
 
 def wall_colour(rng: np.random.Generator, backdrop: Backdrop) -> tuple[float, float, float]:
     """A dull colour clearly darker or lighter than the backdrop."""
-    luminance = float(_LUMA @ backdrop.colour)
-    lighter = luminance < 0.24 or (luminance < 0.36 and rng.random() < 0.5)
-    return _dull(rng, luminance + (0.2 if lighter else -0.16))
+    behind = luminance(backdrop.colour)
+    lighter = behind < 0.24 or (behind < 0.36 and rng.random() < 0.5)
+    return _dull(rng, behind + (0.2 if lighter else -0.16))
 
 
-def _dull(rng: np.random.Generator, luminance: float) -> tuple[float, float, float]:
+def luminance(colour: tuple[float, float, float]) -> float:
+    """Of red, green and blue in [0, 1]."""
+    return float(_LUMA @ colour)
+
+
+def _dull(rng: np.random.Generator, light: float) -> tuple[float, float, float]:
     tint = np.array(_HUES[str(rng.choice(list(_HUES)))]) * rng.uniform(0.5, 1.0)
-    red, green, blue = np.clip(luminance + tint, 0.03, 0.7)
+    red, green, blue = np.clip(light + tint, 0.03, 0.7)
     return float(red), float(green), float(blue)
 
 

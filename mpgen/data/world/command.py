@@ -42,7 +42,7 @@ def world(
         families: how often each of occlude, panback, steady, bounce occurs in "train"; all equally if not given.
         bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight.
-        cue_seconds: the wall lights up so long before the hidden object comes out; 0 for no light.
+        cue_seconds: the light of the wall changes so long before the hidden object comes out; 0 for no change.
         seed: another seed gives another world.
         processes: how many videos are rendered at a time.
         overwrite: replace a world that was rendered with other settings.

@@ -11,7 +11,14 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float
 
-from mpgen.data.world.backdrops import GREY_CHART_DEPTH, grey_chart, plain_backdrop, textured_backdrop, wall_colour
+from mpgen.data.world.backdrops import (
+    GREY_CHART_DEPTH,
+    grey_chart,
+    luminance,
+    plain_backdrop,
+    textured_backdrop,
+    wall_colour,
+)
 from mpgen.data.world.scenes import (
     BOUNCE_MARGIN,
     CAMERA_SPEEDS,
@@ -34,6 +41,7 @@ from mpgen.errors import UserError
 CANVAS_WIDTH = 2.5  # of `panback`, in frame sides
 WALL_WIDTH = 0.30
 CUE_LIGHT = 0.2  # of the full range
+BRIGHT_WALL = 0.38  # a wall of so much light gets darker, lest it look like a white object
 
 
 class Family(ABC):
@@ -82,7 +90,7 @@ class Occlude(Family):
             backdrop=backdrop,
             camera=np.zeros((num_frames, 2)),
             walls=(Patch(*bounds, colour, stripe_amplitude=0.04, stripe_wave=float(rng.uniform(0.1, 0.16))),),
-            lit=_cue(way, middle, settings),
+            lit=_cue(way, middle, luminance(colour), settings),
         )
 
 
@@ -224,16 +232,19 @@ def _hiding_way(
     return middle + (before - after if returns else before + after) * speed / fps
 
 
-def _cue(way: Float[np.ndarray, " t"], middle: float, settings: WorldSettings) -> Float[np.ndarray, " t"] | None:
-    """The light of the wall: from `cue_seconds` before something begins to come out until it is out."""
+def _cue(
+    way: Float[np.ndarray, " t"], middle: float, wall: float, settings: WorldSettings
+) -> Float[np.ndarray, " t"] | None:
+    """The light of the wall: another from `cue_seconds` before something begins to come out until it is out."""
     if not settings.cue_seconds:
         return None
     distance = np.abs(way - middle)
     frames = np.arange(len(way))
     after = frames > distance.argmin()
     out = after & (distance > WALL_WIDTH / 2 - BOUNCE_MARGIN)
+    change = -CUE_LIGHT if wall > BRIGHT_WALL else CUE_LIGHT
     begins = frames[out][0] - round(settings.cue_seconds * settings.fps) if out.any() else len(way)
-    return np.where(after & (frames >= begins) & (distance < WALL_WIDTH / 2 + BOUNCE_MARGIN), CUE_LIGHT, 0.0)
+    return np.where(after & (frames >= begins) & (distance < WALL_WIDTH / 2 + BOUNCE_MARGIN), change, 0.0)
 
 
 def _a(colour: str) -> str:

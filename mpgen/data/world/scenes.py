@@ -92,7 +92,7 @@ class Scene:
     """Everything that is needed to draw one video and to know what is true in it.
 
     `tracks` go from the front to the back: the first hides those after it. `camera` is the window's offset on the
-    canvas. `lit` is what the walls are brightened by on each frame, in [0, 1] of the full range.
+    canvas. `lit` is what the walls are brightened (or darkened) by on each frame, in [-1, 1] of the full range.
     """
 
     family: str

@@ -21,8 +21,8 @@ class WorldSettings:
             occur equally often.
         bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
-        cue_seconds: the wall lights up so long before the hidden object comes out, so that when it comes can be seen,
-            and only what comes has to be remembered; 0 for no light.
+        cue_seconds: the light of the wall changes so long before the hidden object comes out, so that when it comes
+            can be seen, and only what comes has to be remembered; 0 for no change.
         seed: another seed gives another world.
     """
 
@@ -70,7 +70,7 @@ class WorldSettings:
         if not 0 < shortest <= longest:
             raise UserError(f"world hidden_seconds {shortest}, {longest}: 0 < shortest <= longest is wanted")
         if self.cue_seconds < 0:
-            raise UserError(f"world cue_seconds {self.cue_seconds}: 0 (no light) or more is wanted")
+            raise UserError(f"world cue_seconds {self.cue_seconds}: 0 (no change) or more is wanted")
 
     def lengths(self, split: str) -> dict[int, float]:
         """How often each length occurs in a split, relative to the others."""

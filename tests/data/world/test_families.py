@@ -23,6 +23,7 @@ from mpgen.data.world.scenes import (
 from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.truth import UNSEEN, build_truth
 from mpgen.errors import UserError
+from mpgen.evaluation.world.detect import detect
 
 SETTINGS = WorldSettings()
 SCENES = [(family, number) for family in FAMILIES for number in range(6)]
@@ -72,7 +73,7 @@ def test_the_target_is_seen_whole_then_hidden_then_seen_whole_again(number):
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_cue_lights_the_wall_until_the_target_is_out_and_changes_nothing_else(number):
+def test_a_cue_changes_the_walls_light_until_the_target_is_out_and_nothing_else(number):
     long = replace(SETTINGS, hidden_seconds=(2.5, 4.0))
     plain = sample_scene(long, "occlude", 241, (3, number))
     scene = sample_scene(replace(long, cue_seconds=1.0), "occlude", 241, (3, number))
@@ -85,9 +86,11 @@ def test_a_cue_lights_the_wall_until_the_target_is_out_and_changes_nothing_else(
     shown = truth.objects[span.object_id].visible
     assert shown[lit[-1]] > 0.9
     assert plain.lit is None
-    bright, dark = render_scene(scene, 32).astype(int), render_scene(plain, 32).astype(int)
-    differs = np.abs(bright - dark).max((1, 2, 3)) > 0
-    np.testing.assert_array_equal(differs, scene.lit > 0)
+    changed, still = render_scene(scene, 32).astype(int), render_scene(plain, 32).astype(int)
+    differs = np.abs(changed - still).max((1, 2, 3)) > 0
+    np.testing.assert_array_equal(differs, scene.lit != 0)
+    seen = detect(render_scene(replace(scene, tracks=()), 64), 5.0)  # a wall alone is never an object
+    assert not seen.area.any()
 
 
 @pytest.mark.parametrize("number", range(12))
