@@ -51,14 +51,14 @@ class Denoiser(DiT):
         self.schedule = config.schedule
         self.clean_x_embedder.initialise_from(self.x_embedder)
         self.semantic_pack = make_memory(config)
-        self.neutralise_memory()
+        self.begin_memory()
         if config.lora is not None:
             add_lora(self, config.lora)
 
-    def neutralise_memory(self) -> None:
-        """Makes the memory tokens equal to empty 4x history slots; for weights that have no memory."""
+    def begin_memory(self) -> None:
+        """Gives the memory its first values, in the language of the history; for weights that have no memory."""
         if self.semantic_pack is not None:
-            self.semantic_pack.neutralise(self.clean_x_embedder.proj_4x.bias)
+            self.semantic_pack.begin_as_history(self.clean_x_embedder.proj)
 
     def begin(
         self,
@@ -141,7 +141,4 @@ class Denoiser(DiT):
 
 def make_memory(config: DenoiserConfig) -> SemanticPack | None:
     """The long-term memory's layers, with random values; None without one."""
-    dit = config.dit
-    if config.semantic is None:
-        return None
-    return SemanticPack(config.semantic, dit.in_channels, dit.text_embed_dim, dit.image_proj_dim, dit.width)
+    return None if config.semantic is None else SemanticPack(config.semantic, config.dit)

@@ -4,7 +4,7 @@ Axis names: `b` batch, `c` channels, `t` latent frames of a section (or pixel fr
 `n` tokens, `d` model width. Shapes are checked in tests only, where `--jaxtyping-packages` switches the checks on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -52,15 +52,22 @@ class MaskedTokens:
     Args:
         tokens: the vectors.
         mask: true where `tokens` holds one.
+        places: where each stands in a window, as a rotation; None if they stand nowhere, like words.
     """
 
     tokens: Tokens
     mask: Bool[Tensor, "b n"]
+    places: Rotation | None = None
 
     def detach(self) -> "MaskedTokens":
-        return MaskedTokens(self.tokens.detach(), self.mask)
+        return replace(self, tokens=self.tokens.detach())
 
 
 def concat(*parts: MaskedTokens) -> MaskedTokens:
-    """The parts one after the other along the token axis."""
-    return MaskedTokens(torch.cat([p.tokens for p in parts], 1), torch.cat([p.mask for p in parts], 1))
+    """The parts one after the other along the token axis; they have places if all of the parts have."""
+    places = [p.places for p in parts]
+    return MaskedTokens(
+        torch.cat([p.tokens for p in parts], 1),
+        torch.cat([p.mask for p in parts], 1),
+        None if any(place is None for place in places) else torch.cat(places, 1),
+    )

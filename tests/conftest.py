@@ -61,7 +61,7 @@ def small_config() -> DenoiserConfig:
             image_proj_dim=IMAGE_WIDTH,
             rope_axes_dim=(4, 6, 6),
         ),
-        semantic=SemanticPackConfig(num_heads=3, head_dim=8, memorize_layers=1, window_patch=(2, 3, 5), mlp_ratio=2.0),
+        semantic=SemanticPackConfig(memorize_layers=1, window_patch=(2, 4, 6), mlp_ratio=2.0),
         layout=Forward(section=3, history_4x=4, history_2x=2, history_1x=1),
     )
 
@@ -155,7 +155,7 @@ def trainable_config() -> DenoiserConfig:
             image_proj_dim=TinyImage.width,
             rope_axes_dim=(4, 6, 6),
         ),
-        semantic=SemanticPackConfig(num_heads=1, head_dim=16, memorize_layers=1, window_patch=(1, 2, 2), mlp_ratio=2.0),
+        semantic=SemanticPackConfig(memorize_layers=1, window_patch=(1, 2, 2), mlp_ratio=2.0),
         layout=Forward(section=2, history_4x=4, history_2x=2, history_1x=1),
     )
 

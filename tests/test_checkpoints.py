@@ -1,3 +1,4 @@
+import math
 import os
 import pickle
 from dataclasses import replace
@@ -141,17 +142,16 @@ def released(make_denoiser, tmp_path):
     return source, tmp_path
 
 
-def test_released_weights_leave_the_memory_neutral(released, make_denoiser, make_guidance, latents):
+def test_released_weights_give_a_memory_their_language(released, make_denoiser):
     source, folder = released
     denoiser = make_denoiser(std=0.5)
     load_weights(denoiser, folder)
     for name, tensor in source.state_dict().items():
         assert torch.equal(denoiser.state_dict()[name], tensor), name
-    history, memory = denoiser.begin(latents(1, 1), make_guidance(4))
-    history, memory = denoiser.remember(history, memory, latents(1, 3))
-    psi = memory.read(denoiser.semantic_pack)
-    tokens = denoiser.semantic_pack.as_video_tokens(psi)
-    torch.testing.assert_close(tokens, source.clean_x_embedder.proj_4x.bias.expand_as(tokens))
+    tiles = [side // own for side, own in zip(denoiser.semantic_pack.config.window_patch, (1, 2, 2), strict=True)]
+    wanted = source.clean_x_embedder.proj.weight.repeat(1, 1, *tiles) / math.prod(tiles)
+    torch.testing.assert_close(denoiser.semantic_pack.window_embed.weight, wanted)
+    torch.testing.assert_close(denoiser.semantic_pack.window_embed.bias, source.clean_x_embedder.proj.bias)
 
 
 def test_all_that_does_not_fit_is_listed_and_nothing_is_copied(released, make_denoiser, tmp_path):

@@ -1,6 +1,7 @@
 """Released weights: diffusers' folders, Tencent's names, and all that can be wrong with them."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -86,13 +87,13 @@ def test_a_released_folder_comes_back_whole(folder, source, small_config, tmp_pa
     assert not any(parameter.requires_grad for parameter in denoiser.parameters())
 
 
-def test_a_memory_beside_released_weights_begins_neutral(folder, config, source, make_guidance, latents):
+def test_a_memory_beside_released_weights_begins_in_their_language(folder, config, source):
     denoiser = load_released(folder, replace(config, dit=DiTConfig()))  # the sizes are those of the folder
     assert_same_weights(denoiser, source)
-    history, memory = denoiser.begin(latents(1, 1), make_guidance(4))
-    history, memory = denoiser.remember(history, memory, latents(1, 3))
-    tokens = denoiser.semantic_pack.as_video_tokens(memory.read(denoiser.semantic_pack))
-    torch.testing.assert_close(tokens, source.clean_x_embedder.proj_4x.bias.expand_as(tokens))
+    tiles = [side // own for side, own in zip(denoiser.semantic_pack.config.window_patch, (1, 2, 2), strict=True)]
+    wanted = source.clean_x_embedder.proj.weight.repeat(1, 1, *tiles) / math.prod(tiles)
+    torch.testing.assert_close(denoiser.semantic_pack.window_embed.weight, wanted)
+    torch.testing.assert_close(denoiser.semantic_pack.window_embed.bias, source.clean_x_embedder.proj.bias)
     again = load_released(folder, config)
     assert_same_weights(again, denoiser)
 
@@ -201,7 +202,7 @@ def test_plain_hunyuan_gets_history_embeddings_by_framepacks_recipe(source, conf
     assert torch.equal(embed.proj_4x.weight, weight.repeat(1, 1, 4, 4, 4) / 64)
     assert all(torch.equal(p.bias, source.x_embedder.proj.bias) for p in (embed.proj, embed.proj_2x, embed.proj_4x))
     assert not denoiser.image_projection(torch.randn(1, 4, 5)).any()
-    torch.testing.assert_close(denoiser.semantic_pack.proj_out.bias, embed.proj_4x.bias)
+    torch.testing.assert_close(denoiser.semantic_pack.window_embed.bias, embed.proj.bias)
 
     trained = Denoiser(config)  # the same into a network that is there already, as `init_from` does
     load_weights(trained, folder)

@@ -68,16 +68,15 @@ def test_memory_stands_before_the_history_where_its_window_stood(
     torch.testing.assert_close(places[:, -(-columns // 2)], halves[:, :, 1, 0])
 
 
-def test_a_new_network_gives_memory_the_token_of_an_empty_4x_slot(small_config, make_guidance, latents):
-    denoiser = Denoiser(small_config)
+def test_a_new_memory_speaks_the_language_of_the_history(small_config, latents):
+    denoiser = Denoiser(replace(small_config, semantic=replace(small_config.semantic, window_patch=(1, 2, 2))))
     with torch.no_grad():
-        denoiser.clean_x_embedder.proj_4x.bias.normal_()
-    denoiser.neutralise_memory()
-    history, memory = remembered(denoiser, latents(1, 1), make_guidance(4), [latents(1, 3)])
-    context = denoiser.pack(history, memory)
-    psi = memory.read(denoiser.semantic_pack).tokens
-    own = context.tokens[:, : psi.shape[1]]
-    torch.testing.assert_close(own, denoiser.clean_x_embedder.proj_4x.bias.expand_as(own))
+        denoiser.clean_x_embedder.proj.bias.normal_()
+    denoiser.begin_memory()
+    section = latents(2, 3)
+    torch.testing.assert_close(
+        denoiser.semantic_pack.memorize(section).tokens, denoiser.clean_x_embedder.embed_1x(section)
+    )
 
 
 def test_history_and_memory_change_the_velocity(make_denoiser, make_guidance, latents):

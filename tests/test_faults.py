@@ -70,7 +70,7 @@ def complaint(never_run: None, tmp_path: Path) -> Callable[..., str]:
         ("trainer.max_stepss", "max_steps"),
         ("model.clip_nrom", "clip_norm"),
         ("model.denoiser.dit.nun_layers", "num_layers"),
-        ("model.denoiser.semantic.num_head", "num_heads"),
+        ("model.denoiser.semantic.memorise_layers", "memorize_layers"),
         ("model.optimizer.init_args.lrr", "lr"),
         ("model.lr_scheduler.init_args.warmup", "warmup_updates"),
         ("data.world.size", "size_px"),

@@ -72,7 +72,7 @@ def fill(
         nn.init.zeros_(denoiser.image_projection.down.weight)
         nn.init.zeros_(denoiser.image_projection.down.bias)
     if MEMORY in gaps:
-        denoiser.neutralise_memory()
+        denoiser.begin_memory()
 
 
 @torch.no_grad()

@@ -2,24 +2,28 @@
 
 Memorize is self-attention inside one window of history, Squeeze one cross-attention with the memory, so the cost is
 linear in the length of the video. The paper leaves open the window, depth, width, the number of tokens and how psi
-enters the backbone. Our choices: a window is a section (the start image is window 0); psi enters as extra video tokens,
-which stand in the picture where the window's tokens stood, at the time of the start image (if the memory is made of the
-guidance's tokens, as in structures B and C, they have no place); at the start every such token equals the token of an
-empty 4x history slot, which the backbone has always seen.
+enters the backbone. Our choices: a window is a section (the start image is window 0); the memory is as wide as the
+backbone, and psi enters as extra video tokens, which stand in the picture where the window's tokens stood, at the time
+of the start image (if the memory is made of the guidance's tokens, as in structures B and C, they have no place).
+
+It begins in the backbone's own language: windows are embedded as packed history is, Memorize changes nothing, and
+Squeeze is a moving average place by place. A backbone that reads history reads such a memory from the first update on;
+what is worth keeping is then learned. (Tokens that begin equal and silent disturb more, and are hardly ever read.)
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpgen.dit.layers import FeedForward, SelfAttention, attend, split_heads
+from mpgen.dit.model import DiTConfig
 from mpgen.dit.patches import pad_to_multiple
-from mpgen.dit.rope import flatten_rotation, rotation_grid
+from mpgen.dit.rope import flatten_rotation, rotate, rotation_grid
 from mpgen.errors import UserError
 from mpgen.memorypack.structures import Anchor, GuidanceAnchor, Structure, StructureA
 from mpgen.tensors import Guidance, Latents, MaskedTokens, Still, Tokens, concat
@@ -30,32 +34,18 @@ class SemanticPackConfig:
     """Sizes and wiring of the long-term memory; all of them our choice, see the module's text.
 
     Args:
-        num_heads: attention heads; the memory's width is heads times `head_dim`.
-        head_dim: width of a head, a multiple of 8.
         memorize_layers: self-attention layers inside a window.
-        window_patch: latent frames, rows and columns in one token of a window.
-        mlp_ratio: hidden width of the feed-forward layers, in widths of the memory.
+        window_patch: latent frames, rows and columns in one token of a window; multiples of the backbone's patch.
+        mlp_ratio: hidden width of the feed-forward layers, in widths of the model.
         structure: who asks and who answers (Table 3).
         anchor: what the memory starts from (Table 2).
     """
 
-    num_heads: int = 12
-    head_dim: int = 128
     memorize_layers: int = 2
     window_patch: tuple[int, int, int] = (3, 8, 8)
     mlp_ratio: float = 4.0
     structure: Structure = field(default_factory=StructureA)
     anchor: Anchor = field(default_factory=GuidanceAnchor)
-
-    def __post_init__(self):
-        if self.head_dim % 8:
-            raise UserError(
-                f"semantic head_dim {self.head_dim}: wanted a multiple of 8, shared by time, rows and columns"
-            )
-
-    @property
-    def width(self) -> int:
-        return self.num_heads * self.head_dim
 
 
 class Place(nn.Module):
@@ -70,6 +60,8 @@ class Place(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.linear = nn.Linear(3 * 2 * self.octaves, width)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, frames: int, rows: int, columns: int) -> Float[Tensor, "{frames}*{rows}*{columns} d"]:
         device = self.linear.weight.device
@@ -89,6 +81,9 @@ class MemorizeLayer(nn.Module):
         self.to_out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
         self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
+        for layer in (self.to_out, self.ff.net[2]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tokens, rotation: Tensor) -> Tokens:
         x = x + self.to_out(attend(*self.attn.qkv(self.norm1(x), rotation), None))
@@ -96,13 +91,23 @@ class MemorizeLayer(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """Cross-attention in Wan's manner, then feed-forward; the query keeps its own content by the residual path.
+    """Cross-attention in Wan's manner, a gate between what asks and what is read, then feed-forward.
 
-    Values begin as a rotation that the output layer undoes, so that at first the memory is passed on as it is and not
-    blurred by a random matrix at every update (our choice: what was seen is learned to be kept in half the updates).
+    It begins as a moving average: tokens look at their own place, values pass as they are, and the gate keeps `KEPT` of
+    the memory in every channel (the gate is our addition). Both inputs are normalised, so psi keeps its size however
+    long the video.
+
+    Args:
+        width: of the model.
+        heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward layer, in widths of the model.
+        memory_asks: whether the query is the memory (else it is key and value): says what the gate has to keep.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float):
+    KEPT = 0.8
+    SHARPNESS = 4.0  # of every channel of queries and keys: the next patch weighs a twentieth or less
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, memory_asks: bool):
         super().__init__()
         self.heads = heads
         self.norm_query = nn.LayerNorm(width)
@@ -111,61 +116,74 @@ class Squeeze(nn.Module):
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
         self.to_out = nn.Linear(width, width)
+        self.gate = nn.Linear(2 * width, width)
         self.norm2 = nn.LayerNorm(width)
         self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
-        self._begin_as_copy()
+        self._begin_as_average(1 - self.KEPT if memory_asks else self.KEPT)
 
     @torch.no_grad()
-    def _begin_as_copy(self) -> None:
+    def _begin_as_average(self, read: float) -> None:
+        for layer in (self.to_q, self.to_k):
+            layer.weight.mul_(0.2)
+            layer.bias.fill_(self.SHARPNESS)
         nn.init.orthogonal_(self.to_v.weight)
         self.to_out.weight.copy_(self.to_v.weight.T)
-        self.to_v.bias.zero_()
-        self.to_out.bias.zero_()
+        for zero in (self.to_v.bias, self.to_out.bias, self.gate.weight, *self.ff.net[2].parameters()):
+            zero.zero_()
+        self.gate.bias.fill_(math.log(read / (1 - read)))
 
     def forward(self, query: MaskedTokens, key_value: MaskedTokens) -> MaskedTokens:
-        q = split_heads(self.to_q(self.norm_query(query.tokens)), self.heads)
-        source = self.norm_memory(key_value.tokens)
-        k, v = split_heads(self.to_k(source), self.heads), split_heads(self.to_v(source), self.heads)
-        x = query.tokens + self.to_out(attend(q, k, v, key_value.mask[:, None, None]))
-        return MaskedTokens(x + self.ff(self.norm2(x)), query.mask)
+        asking, source = self.norm_query(query.tokens), self.norm_memory(key_value.tokens)
+        q, k, v = (
+            split_heads(layer(x), self.heads)
+            for layer, x in ((self.to_q, asking), (self.to_k, source), (self.to_v, source))
+        )
+        if query.places is not None and key_value.places is not None:
+            q, k = rotate(q, query.places), rotate(k, key_value.places)
+        read = self.to_out(attend(q, k, v, key_value.mask[:, None, None]))
+        x = torch.lerp(asking, read, self.gate(torch.cat([asking, read], -1)).sigmoid())
+        return replace(query, tokens=x + self.ff(self.norm2(x)))
 
 
 class SemanticPack(nn.Module):
     """The long-term memory's layers; the memory itself is a value that the caller carries from section to section."""
 
-    def __init__(self, config: SemanticPackConfig, in_channels: int, text_width: int, image_width: int, out_width: int):
+    def __init__(self, config: SemanticPackConfig, dit: DiTConfig):
         super().__init__()
+        check_window_patch(config.window_patch, dit)
         self.config = config
-        width, heads = config.width, config.num_heads
-        self.text_in = nn.Linear(text_width, width)
-        self.image_in = nn.Linear(image_width, width)
-        self.window_embed = nn.Conv3d(in_channels, width, kernel_size=config.window_patch, stride=config.window_patch)
+        self.axes = dit.rope_axes_dim
+        width, heads = dit.width, dit.num_attention_heads
+        self.text_in = nn.Linear(dit.text_embed_dim, width)
+        self.image_in = nn.Linear(dit.image_proj_dim, width)
+        self.window_embed = nn.Conv3d(dit.in_channels, width, config.window_patch, config.window_patch)
         self.place = Place(width)
         self.memorize_layers = nn.ModuleList(
             [MemorizeLayer(width, heads, config.mlp_ratio) for _ in range(config.memorize_layers)]
         )
-        self.squeeze = Squeeze(width, heads, config.mlp_ratio)
-        self.norm_out = nn.LayerNorm(width)
-        self.proj_out = nn.Linear(width, out_width)
+        self.squeeze = Squeeze(width, heads, config.mlp_ratio, config.structure.memory_asks)
+        self.proj_out = nn.Linear(width, width)
 
     @torch.no_grad()
-    def neutralise(self, empty_token: Tensor) -> None:
-        """Makes every memory token equal to `empty_token`, the embedding of an empty history slot, whatever psi is."""
-        self.proj_out.weight.zero_()
-        self.proj_out.bias.copy_(empty_token)
+    def begin_as_history(self, embed: nn.Conv3d) -> None:
+        """Makes windows' tokens what the backbone knows as tokens of packed history, given its embedding of those."""
+        tiles = [side // own for side, own in zip(self.config.window_patch, embed.kernel_size, strict=True)]
+        self.window_embed.weight.copy_(embed.weight.repeat(1, 1, *tiles) / math.prod(tiles))
+        self.window_embed.bias.copy_(embed.bias)
+        size = embed.weight.square().sum((1, 2, 3, 4)).mean().sqrt()  # of a token's values, where latents are of size 1
+        nn.init.eye_(self.proj_out.weight).mul_(size)
+        self.proj_out.bias.zero_()
 
     def memorize(self, window: Latents) -> MaskedTokens:
         """A compact embedding of one window of history."""
         patches = self.window_embed(pad_to_multiple(window, self.config.window_patch))
         b, _, t, y, x = patches.shape
-        head = self.config.head_dim
-        axes = (head // 2, head // 4, head // 4)
         frames = torch.arange(t, device=window.device).expand(b, t)
-        rotation = flatten_rotation(rotation_grid(frames, y, x, axes, theta=256.0))
+        rotation = flatten_rotation(rotation_grid(frames, y, x, self.axes, theta=256.0))
         tokens = rearrange(patches, "b d t y x -> b (t y x) d") + self.place(t, y, x)
         for layer in self.memorize_layers:
             tokens = layer(tokens, rotation)
-        return MaskedTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device))
+        return MaskedTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), rotation)
 
     def seed(self, guidance: Guidance, start: Still) -> MaskedTokens:
         """psi after window 0: the anchor (text and image features), squeezed with the start image."""
@@ -186,7 +204,14 @@ class SemanticPack(nn.Module):
 
     def as_video_tokens(self, memory: MaskedTokens) -> Tokens:
         """psi at the width of the backbone."""
-        return self.proj_out(F.silu(self.norm_out(memory.tokens)))
+        return self.proj_out(memory.tokens)
+
+
+def check_window_patch(patch: tuple[int, int, int], dit: DiTConfig) -> None:
+    """Raises UserError if a window's tokens are not made of whole tokens of the backbone."""
+    own = (dit.patch_size_t, dit.patch_size, dit.patch_size)
+    if any(side < 1 or side % unit for side, unit in zip(patch, own, strict=True)):
+        raise UserError(f"semantic.window_patch {list(patch)}: wanted multiples of the backbone's patch {list(own)}")
 
 
 @dataclass(frozen=True)

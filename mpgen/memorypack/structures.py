@@ -16,6 +16,9 @@ Squeeze = Callable[[MaskedTokens, MaskedTokens], MaskedTokens]  # (query, key an
 class Structure(ABC):
     """How a window of history changes the memory."""
 
+    memory_asks: ClassVar[bool] = False
+    """Whether the memory is Squeeze's query, or its key and value."""
+
     tokens_have_places: ClassVar[bool]
     """Whether the memory's tokens are those of a window, time slowest, then rows and columns; else of the guidance."""
 
@@ -67,6 +70,7 @@ class StructureA(Attending):
 class StructureB(Attending):
     """Text and image (then the memory) ask, the window's tokens are key and value."""
 
+    memory_asks = True
     tokens_have_places = False
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
@@ -91,7 +95,7 @@ class Reminded(StructureA):
     def update(
         self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
     ) -> MaskedTokens:
-        return squeeze(window, concat(memory, anchor()))
+        return squeeze(squeeze(window, memory), anchor())
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class MovingAverage(Structure):
         # Tokens stand in the order of time, rows, columns; the start image has one time step, a section some.
         steps = window.tokens.shape[1] // memory.tokens.shape[1]
         before = memory.tokens.repeat(1, steps, 1)
-        return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask)
+        return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask, window.places)
 
 
 class Anchor(ABC):

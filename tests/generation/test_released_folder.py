@@ -128,7 +128,7 @@ def test_a_lora_file_is_merged(run, tmp_path):
 @pytest.fixture
 def memory(folder, tmp_path) -> Path:
     """A checkpoint as `mpgen fit` writes it, trained from the folder's weights."""
-    semantic = SemanticPackConfig(num_heads=1, head_dim=16, memorize_layers=1, window_patch=(3, 2, 2))
+    semantic = SemanticPackConfig(memorize_layers=1, window_patch=(3, 2, 2))
     config = DenoiserConfig(load_released(folder).config, semantic)
     denoiser = load_released(folder, config)
     with torch.no_grad():

@@ -17,7 +17,6 @@ from mpgen.memorypack.structures import (
 from mpgen.tensors import MaskedTokens
 
 STRUCTURES = [StructureA(), StructureB(), StructureC()]
-OUT_WIDTH = 32
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def make_pack(small_config, perturb):
     def make(structure=StructureA(), anchor=GuidanceAnchor(), std: float = 0.05) -> SemanticPack:  # noqa: B008 - frozen
         torch.manual_seed(0)
         config = replace(small_config.semantic, structure=structure, anchor=anchor)
-        return perturb(SemanticPack(config, in_channels=3, text_width=10, image_width=5, out_width=OUT_WIDTH), std)
+        return perturb(SemanticPack(config, small_config.dit), std)
 
     return make
 
@@ -38,16 +37,39 @@ def folded(pack, guidance, start, windows):
     return memory
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_at_the_start_every_memory_token_is_an_empty_history_slot_whatever_psi_is(
-    make_pack, make_guidance, latents, structure
+def test_it_begins_as_a_moving_average_in_place_of_windows_embedded_as_history(
+    small_config, make_pack, make_guidance, latents
 ):
-    pack = make_pack(structure)
-    empty = torch.randn(OUT_WIDTH)
-    pack.neutralise(empty)
-    for windows in ([], [latents(2, 3, seed=1)], [latents(2, 3, seed=1), 40 * latents(2, 3, seed=2)]):
-        tokens = pack.as_video_tokens(folded(pack, make_guidance(4, 2), latents(2, 1), windows))
-        torch.testing.assert_close(tokens, empty.expand_as(tokens))
+    pack, kept = make_pack(std=0.0), Squeeze.KEPT
+    embed = torch.nn.Conv3d(3, pack.proj_out.in_features, (1, 2, 2), (1, 2, 2))
+    pack.begin_as_history(embed)
+    windows = [latents(2, 4, seed=number)[..., :4, :6] for number in range(4)]
+    expected = None
+    for window in windows:
+        patches = embed(window)  # the mean of a memory token's patches, as FramePack packs history
+        pooled = torch.nn.functional.avg_pool3d(patches, (2, 2, 3)).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(pack.memorize(window).tokens, pooled)
+        token = torch.nn.functional.layer_norm(pooled, pooled.shape[-1:])
+        if expected is None:
+            memory = replace(pack.memorize(window), tokens=token)
+            expected = token
+        else:
+            memory = pack.update(memory, window, make_guidance(4, 2))
+            expected = (1 - kept) * token + kept * torch.nn.functional.layer_norm(expected, token.shape[-1:])
+    assert torch.cosine_similarity(memory.tokens, expected, dim=-1).min() > 0.97  # a look aside is not quite forbidden
+    size = embed.weight.square().sum((1, 2, 3, 4)).mean().sqrt()
+    torch.testing.assert_close(pack.as_video_tokens(memory), size * memory.tokens)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_memory_keeps_its_size_however_long_the_video(make_pack, make_guidance, latents, structure):
+    pack, guidance = make_pack(structure, std=0.2), make_guidance(4)
+    memory, sizes = pack.seed(guidance, latents(1, 1)), []
+    with torch.no_grad():
+        for number in range(200):
+            memory = pack.update(memory, 3 * latents(1, 3, seed=number), guidance)
+            sizes.append(memory.tokens.norm().item())
+    assert max(sizes[100:]) < 1.5 * max(sizes[:20])
 
 
 def test_structures_and_anchors_share_one_state_dict(make_pack):
@@ -66,7 +88,7 @@ def test_the_memory_keeps_its_number_of_tokens_from_the_first_section_on(
     pack = make_pack(structure)  # windows of 3 frames and 6 x 10 latents: 2 x 2 x 2 patches; 4 image and 5 text tokens
     memory = folded(pack, make_guidance(5, 3), latents(2, 1), [latents(2, 3)])
     for number in range(3):
-        assert memory.tokens.shape == (2, tokens, 24)
+        assert memory.tokens.shape == (2, tokens, 32)
         assert memory.mask.shape == (2, tokens)
         memory = pack.update(memory, latents(2, 3, seed=number), make_guidance(5, 3))
 
@@ -204,9 +226,9 @@ def test_tokens_of_a_window_know_their_place(make_pack, latents):
     ).abs().max() > 1e-6  # right of and below the first: only the rotation tells them apart
 
 
-def test_a_head_that_cannot_be_shared_by_three_axes_is_refused():
-    with pytest.raises(UserError, match="head_dim 12"):
-        SemanticPackConfig(head_dim=12)
+def test_a_window_patch_that_cuts_the_backbones_is_refused(small_config):
+    with pytest.raises(UserError, match=r"\[3, 3, 8\]: wanted multiples of the backbone's patch \[1, 2, 2\]"):
+        SemanticPack(SemanticPackConfig(window_patch=(3, 3, 8)), small_config.dit)
 
 
 def test_a_reminded_memory_looks_at_the_guidance_at_every_update(make_pack, make_guidance, latents):
@@ -232,14 +254,15 @@ def test_a_moving_average_is_one_and_needs_no_guidance(make_pack, make_guidance,
         MovingAverage(decay=1.0)
 
 
-def test_squeeze_begins_by_passing_on_the_memory_as_it_is():
-    squeeze = Squeeze(32, heads=4, mlp_ratio=2.0)
-    query, told = torch.randn(2, 3, 32), torch.randn(2, 1, 32)
+@pytest.mark.parametrize("memory_asks", [False, True])
+def test_squeeze_begins_by_keeping_most_of_the_memory_as_it_is(memory_asks):
+    squeeze = Squeeze(32, heads=4, mlp_ratio=2.0, memory_asks=memory_asks)
+    asking, told = torch.randn(2, 3, 32), torch.randn(2, 1, 32)
     present = torch.ones(2, 3, dtype=torch.bool)
-    squeeze.ff = torch.nn.Identity()
-    squeeze.norm2 = torch.nn.Identity()
-    found = squeeze(MaskedTokens(query, present), MaskedTokens(told, present[:, :1])).tokens
-    torch.testing.assert_close(found, 2 * (query + torch.nn.functional.layer_norm(told, (32,))))
+    found = squeeze(MaskedTokens(asking, present), MaskedTokens(told, present[:, :1])).tokens
+    read = 1 - Squeeze.KEPT if memory_asks else Squeeze.KEPT
+    norm = torch.nn.functional.layer_norm
+    torch.testing.assert_close(found, (1 - read) * norm(asking, (32,)) + read * norm(told, (32,)))
 
 
 def test_equal_patches_at_different_places_are_remembered_differently(make_pack):

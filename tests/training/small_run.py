@@ -29,7 +29,7 @@ CONFIG = {
                 "image_proj_dim": ENCODERS.image.width,
                 "rope_axes_dim": [4, 6, 6],
             },
-            "semantic": {"num_heads": 2, "head_dim": 8, "memorize_layers": 1, "window_patch": [1, 2, 2]},
+            "semantic": {"memorize_layers": 1, "window_patch": [1, 2, 2]},
             "layout": {"section": 2, "history_4x": 4, "history_2x": 2, "history_1x": 1},
         },
         "forcing": "mpgen.training.forcing.DirectForcing",

@@ -186,6 +186,6 @@ def test_pictures_that_patches_do_not_tile_are_an_error_that_names_the_size(
     fit, make_module, make_small_data, tmp_path
 ):
     config = make_module().denoiser_config
-    module = make_module(denoiser=replace(config, dit=replace(config.dit, patch_size=3)))
+    module = make_module(denoiser=replace(config, semantic=None, dit=replace(config.dit, patch_size=3)))
     with pytest.raises(UserError, match=r"32x32.*multiples of 24"):
         fit(module, make_small_data(), tmp_path, 1)
