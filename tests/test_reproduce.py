@@ -53,8 +53,8 @@ def test_a_preset_is_laid_under_a_row_and_an_overlay_over_it(reproduce, tmp_path
     assert configs[2:] == ["below", "configs/ablation/f1_ct.yaml", "above"]
 
 
-def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_path):
-    runner = reproduce.Runner(tmp_path, threads=1)
+def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_path, capsys):
+    runner = reproduce.Runner(tmp_path, threads=1, steps=3)
     runner.run("version", ("-m", "mpgen", "--version"))
     done = tmp_path / "steps" / "version.json"
     first = done.read_text()
@@ -64,6 +64,8 @@ def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_pat
     with pytest.raises(SystemExit, match=r"wrong: failed, see .*wrong\.log"):
         runner.run("wrong", ("-m", "mpgen", "no_such_command"))
     assert "no_such_command" in (tmp_path / "steps" / "wrong.log").read_text()
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(" ", 1)[1].split(":")[0] for line in said] == ["step 1 of 3, version", "step 3 of 3, wrong"]
 
 
 def test_a_failure_stops_what_runs_beside_it(reproduce, tmp_path, monkeypatch):

@@ -99,10 +99,14 @@ class Runner:
     Args:
         output: where steps leave a file when they are done, and a log.
         threads: of each command.
+        steps: how many there are in all, done ones included.
+        begun: how many of them were met.
     """
 
     output: Path
     threads: int
+    steps: int = 0
+    begun: int = 0
     running: set[subprocess.Popen] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -114,10 +118,12 @@ class Runner:
         """
         steps = self.output / "steps"
         done, log, spent_path = (steps / f"{name}{ending}" for ending in (".json", ".log", ".seconds"))
+        self.begun += 1
         if done.exists() or self.stopped.is_set():
             return
         steps.mkdir(parents=True, exist_ok=True)
-        print(f"{time.strftime('%H:%M:%S')} {name}: {' '.join(arguments)}", flush=True)
+        place = f"{time.strftime('%H:%M:%S')} step {self.begun} of {self.steps}"
+        print(f"{place}, {name}: {' '.join(arguments)}", flush=True)
         began = time.monotonic()
         spent = float(spent_path.read_text()) if spent_path.exists() else 0.0
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
@@ -199,6 +205,7 @@ def reproduce(
     output, scoring = runner.output, threading.Lock()
     first = [*worlds(rows, videos, output), *row_steps(BASE, 0, overlays, videos, output)]
     chains = [list(row_steps(row, seed, overlays, videos, output)) for seed in seeds for row in rows if row != BASE]
+    runner.steps = sum(map(len, (first, *chains)))
 
     def run(chain: Sequence[Step]) -> None:
         for name, arguments in chain:
