@@ -24,7 +24,7 @@ from mpgen.evaluation.tables import Evaluation, as_record, terminal_table, write
 from mpgen.evaluation.world.command import score_world
 
 # One by one on a CPU: a frame is still in the caches when the next probe looks at it.
-CHUNK_FRAMES_CPU, CHUNK_FRAMES_GPU = 8, 64
+CHUNK_FRAMES_CPU, CHUNK_FRAMES_GPU = 16, 64
 
 
 def evaluate(

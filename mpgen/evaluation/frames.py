@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from mpgen.evaluation.precision import batches
-from mpgen.evaluation.resize import as_columns
+from mpgen.evaluation.resize import as_columns, columns_of_room, pictures_in
 
 BATCH_FRAMES = 32  # on a GPU
 
@@ -27,16 +27,22 @@ class Frames:
         first: index in the video of the first of them.
         fps: the video's frames a second.
         last: whether the video ends here.
+        longer: memory that `resize.room` made; if the pixels are all that lies in it, their columns need no copy.
     """
 
     pixels: UInt8[Tensor, "t 3 h w"]
     first: int
     fps: float
     last: bool
+    longer: UInt8[Tensor, "_ _ _ 3"] | None = None
 
     @cached_property
     def columns(self) -> tuple[Shaped[Tensor, "t w column"], ...]:
         """The pixels as `resize.Resize` reads them, in the batches that networks take; made once for all probes."""
+        # A part of the pixels, or a copy on another device, may have come with the memory of the whole.
+        on_cpu = self.pixels.device.type == "cpu"
+        if on_cpu and self.longer is not None and self.pixels.is_set_to(pictures_in(self.longer)):
+            return tuple(map(columns_of_room, batches(self.longer, BATCH_FRAMES)))
         return tuple(map(as_columns, batches(self.pixels, BATCH_FRAMES)))
 
 

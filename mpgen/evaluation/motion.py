@@ -83,24 +83,27 @@ class SmoothnessProbe(Probe):
     def begin(self, fps: float, height_px: int, width_px: int) -> None:
         self._margins = margins(height_px, width_px, amt.STRIDE)
         _check(height_px, width_px, self._margins, "AMT")
-        self._even: list[Tensor] = []  # frames that wait for others, as the network takes them
-        self._odd: list[Tensor] = []  # likewise, but as they came
+        self._before: Tensor | None = None  # the last even frame that was looked at, as the network takes it
+        self._even: list[Tensor] = []  # frames that wait for others
+        self._odd: list[Tensor] = []
         self._rows = Rows()
 
     @torch.inference_mode()
     def feed(self, frames: Frames) -> None:
         for number, picture in enumerate(frames.pixels.split(1), frames.first):
-            if number % 2:
-                self._odd.append(picture)
-            else:
-                self._even.append(pad(picture.float().div_(255), self._margins))
-        guesses = max(0, min(len(self._even) - 1, len(self._odd)))
+            (self._odd if number % 2 else self._even).append(picture)
+        if self._before is None:
+            self._before = self._taken(self._even.pop(0))
         size = 1 if frames.pixels.device.type == "cpu" else BATCH_PAIRS
-        for first in range(0, guesses, size):
-            part = slice(first, min(first + size, guesses))
-            even = self._even[part.start : part.stop + 1]
-            self._rows.add(self._guess(_joined(even[:-1]), _joined(self._odd[part]), _joined(even[1:])))
-        del self._even[:guesses], self._odd[:guesses]
+        while count := min(size, len(self._odd), len(self._even)):
+            odd, after = _joined(self._odd[:count]), self._taken(_joined(self._even[:count]))
+            self._rows.add(self._guess(_joined([self._before, after[:-1]]), odd, after))
+            self._before = after[-1:]
+            del self._odd[:count], self._even[:count]
+
+    def _taken(self, pictures: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 y x"]:
+        """As the network takes them."""
+        return pad(pictures.float().div_(255), self._margins)
 
     def _guess(
         self, before: Float[Tensor, "n 3 y x"], odd: UInt8[Tensor, "n 3 h w"], after: Float[Tensor, "n 3 y x"]
@@ -112,7 +115,8 @@ class SmoothnessProbe(Probe):
         return 1 - _difference(guessed, odd) / 255
 
     def finish(self) -> dict[str, np.ndarray]:
-        scores, self._rows, self._even, self._odd = self._rows.numpy(), Rows(), [], []
+        scores, self._rows = self._rows.numpy(), Rows()
+        self._before, self._even, self._odd = None, [], []
         return {"smoothness/score": scores, "smoothness/frame": 2 * np.arange(len(scores)) + 1}
 
 

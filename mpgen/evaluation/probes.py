@@ -50,8 +50,8 @@ class FrameProbe(Probe):
 
     @torch.inference_mode()
     def feed(self, frames: Frames) -> None:
-        for pictures in self.see(frames):
-            with computing(self.precision, pictures.device):
+        with computing(self.precision, frames.pixels.device):
+            for pictures in self.see(frames):
                 self._rows.add(self.judge(pictures))
 
     def finish(self) -> dict[str, np.ndarray]:
@@ -107,6 +107,7 @@ class SquareView:
 
     def __call__(self, frames: Frames) -> list[Tensor]:
         if frames is not self._frames:
+            self.forget()
             self._frames, self._pictures = frames, list(map(self._resize, frames.columns))
         return self._pictures
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -22,20 +23,36 @@ _QUANTISED = torch.tensor([1.0, 0.0]).view(torch.uint8)  # what bytes are multip
 _ALIASED = 256  # transposing to rows of a multiple of so many floats is slow: they share a few places of the caches
 
 
+def room(count: int, height: int, width: int) -> UInt8[Tensor, "count longer width 3"]:
+    """Memory for pictures. Below each are the two numbers that torch's sums of quantised rows look for at the end of a
+    row, here a column."""
+    longer = torch.from_numpy(np.empty((count, height + len(_QUANTISED), width, 3), np.uint8))
+    longer[:, height:] = _QUANTISED[:, None, None]
+    return longer
+
+
+def pictures_in(longer: UInt8[Tensor, "t longer w 3"]) -> UInt8[Tensor, "t 3 h w"]:
+    """What lies in memory that `room` made: NHWC there and seen as NCHW, so no copy, and what networks like best."""
+    return longer[:, : -len(_QUANTISED)].permute(0, 3, 1, 2)
+
+
 def as_columns(pixels: UInt8[Tensor, "t 3 h w"]) -> Shaped[Tensor, "t w column"]:
     """What `Resize` reads: column after column, and in each its red, its green and its blue from top to bottom.
 
-    On a CPU they stay bytes, a quarter of the traffic; below each picture are then the two numbers that torch's sums of
-    quantised rows look for at the end of a row, here a column.
+    On a CPU they stay bytes, a quarter of the traffic, and end as those of `room`.
     """
     count, _, height, width = pixels.shape
     pixels = pixels.permute(0, 2, 3, 1)
     if pixels.device.type != "cpu":
         return _transposed(pixels.flatten(2).float()).view(count, width, -1)
-    longer = torch.empty(count, height + len(_QUANTISED), width, 3, dtype=torch.uint8)
+    longer = room(count, height, width)
     longer[:, :height] = pixels
-    longer[:, height:] = _QUANTISED[:, None, None]
-    return _transposed(longer.flatten(2)).view(count, width, -1)
+    return columns_of_room(longer)
+
+
+def columns_of_room(longer: UInt8[Tensor, "t longer w 3"]) -> UInt8[Tensor, "t w column"]:
+    """As `as_columns`, of pictures that lie in memory that `room` made: without a copy."""
+    return _transposed(longer.flatten(2)).view(len(longer), longer.shape[2], -1)
 
 
 def _transposed(tables: Shaped[Tensor, "t m n"]) -> Shaped[Tensor, "t n m"]:
@@ -137,7 +154,8 @@ class Resize:
         narrow = columns.weigh(pictures.flatten(0, 1)).unflatten(0, (count, -1))
         rows, offset = self._row_taps(count, length // 3, narrow.shape[2], pictures.device)
         small = rows.weigh(_transposed(narrow).flatten(0, 1)).view(count, 3, self._kept.height, -1)
-        return small.add_(offset)[..., : self._kept.width]
+        kept = small[..., : self._kept.width]
+        return kept.add_(offset) if kept.is_contiguous() else kept + offset
 
     def _make_column_taps(self, count: int, width: int, device: torch.device) -> Taps:
         return self._columns.repeated(count, width).to(device)

@@ -18,15 +18,17 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
+from torch import Tensor
 
 from mpgen.data.video import VideoError
 from mpgen.evaluation.frames import Frames
+from mpgen.evaluation.resize import pictures_in, room
 
 Colour = Literal["ignore", "tagged"]
 
 CHUNK_BYTES = 128 * 2**20  # a chunk of huge frames is shorter, so that it still fits
 MAX_PIXELS = 8192 * 8192  # of a frame; more is refused rather than decoded
-_AHEAD = 2  # chunks that wait
+_AHEAD = 1  # chunks that wait; one more is being decoded
 _BT709 = 1  # of AVColorSpace
 
 
@@ -78,52 +80,47 @@ class FrameStream:
         self.note = ""
 
     def __iter__(self) -> Iterator[Frames]:
-        chunks: Queue[np.ndarray | Exception | None] = Queue(_AHEAD)
+        chunks: Queue[tuple[Tensor, bool] | Exception] = Queue(_AHEAD)
         stop = Event()
         thread = Thread(target=self._decode_into, args=(chunks, stop), daemon=True, name=f"decode {self.path.name}")
         thread.start()
         try:
-            held = chunks.get()
-            while isinstance(held, np.ndarray):
-                after = chunks.get()
-                first, self.num_frames = self.num_frames, self.num_frames + len(held)
-                # NHWC in memory, seen as NCHW: no copy, and what the networks like best.
-                pixels = torch.from_numpy(held).permute(0, 3, 1, 2)
-                yield Frames(pixels, first, self.info.fps, not isinstance(after, np.ndarray))
-                held = after
-            if held is not None:
-                raise held
+            last = False
+            while not last:
+                came = chunks.get()
+                if isinstance(came, Exception):
+                    raise came
+                chunk, last = came
+                first, self.num_frames = self.num_frames, self.num_frames + len(chunk)
+                yield Frames(pictures_in(chunk), first, self.info.fps, last, chunk)
         finally:
             stop.set()
             thread.join()
 
-    def _decode_into(self, chunks: "Queue[np.ndarray | Exception | None]", stop: Event) -> None:
-        """The thread: chunks, and then None, or the error that left no frame at all."""
-        end: Exception | None = None
+    def _decode_into(self, chunks: "Queue[tuple[Tensor, bool] | Exception]", stop: Event) -> None:
+        """The thread: chunks, and whether each is the last, or the error that ended them."""
         try:
             for chunk in self._chunks():
                 if not _put(chunks, chunk, stop):
                     return
         except Exception as error:  # raised again in the reader's thread
-            end = error
-        _put(chunks, end, stop)
+            _put(chunks, error, stop)
 
-    def _chunks(self) -> Iterator[np.ndarray]:
-        pictures: list[np.ndarray] = []
-        total = 0
+    def _chunks(self) -> Iterator[tuple[Tensor, bool]]:
+        size = (self.chunk_frames, self.info.height_px, self.info.width_px)
+        chunk, filled, total = room(*size), 0, 0
         for picture in self._pictures():
-            pictures.append(picture)
-            total += 1
-            if len(pictures) == self.chunk_frames:
-                yield _together(pictures)
-                pictures = []
+            if filled == self.chunk_frames:
+                yield chunk, False
+                chunk, filled = room(*size), 0
+            chunk[filled, : self.info.height_px] = torch.from_numpy(picture)
+            filled, total = filled + 1, total + 1
         if total == 0:
             raise VideoError(self.path, "too_short", self.note or "has no frame")
-        if pictures:
-            yield _together(pictures)
         declared = self.info.num_frames
         if not self.note and total < 0.98 * declared - 1:
             self.note = f"ends after {total} of the {declared} frames that it declares"
+        yield chunk[:filled], True
 
     def _pictures(self) -> Iterator[np.ndarray]:
         """RGB pictures up to the end or the first fault, which goes into `note`."""
@@ -147,12 +144,9 @@ class FrameStream:
 
 def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, colour: Colour) -> np.ndarray:
     matrix = Colorspace.ITU709 if colour == "tagged" and frame.colorspace == _BT709 else Colorspace.ITU601
-    return reformatter.reformat(frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix).to_ndarray()
-
-
-def _together(pictures: list[np.ndarray]) -> np.ndarray:
-    """One array; a single picture is not copied."""
-    return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
+    return reformatter.reformat(
+        frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix, threads=1
+    ).to_ndarray()
 
 
 def _open(path: Path) -> tuple[InputContainer, VideoStream]:

@@ -1,13 +1,15 @@
 """Laws of the decode: every frame once and in order, whatever the chunk, and a broken file gives what it has."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from mpgen.data.video import VideoError, read_video
-from mpgen.evaluation import stream
+from mpgen.evaluation import frames, stream
+from mpgen.evaluation.resize import as_columns
 from mpgen.evaluation.stream import FrameStream, video_info
 
 
@@ -26,6 +28,17 @@ def test_every_frame_comes_once_in_order_whatever_the_chunk(write, moving, tmp_p
     np.testing.assert_array_equal(frames, frames_of(path, chunk_frames=5)[0])
     assert (len(frames), opened.num_frames, opened.note, opened.info.fps) == (23, 23, "", 24.0)
     assert np.abs(frames.astype(int) - moving(23)).mean() < 8
+
+
+def test_a_chunk_and_a_part_of_it_have_the_columns_of_their_pixels(write, moving, tmp_path, monkeypatch):
+    chunks = list(FrameStream(write(tmp_path / "a.mp4", moving(5)), chunk_frames=3))
+    halves = [replace(chunk, pixels=chunk.pixels[..., :24]) for chunk in chunks]
+    wanted = [as_columns(chunk.pixels) for chunk in chunks + halves]
+    assert all(torch.equal(torch.cat(half.columns), columns) for half, columns in zip(halves, wanted[2:], strict=True))
+    monkeypatch.setattr(frames, "as_columns", None)  # what is whole needs no copy
+    assert all(
+        torch.equal(torch.cat(chunk.columns), columns) for chunk, columns in zip(chunks, wanted[:2], strict=True)
+    )
 
 
 def test_an_untagged_file_is_read_as_pyav_reads_it(write, moving, tmp_path):
