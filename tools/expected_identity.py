@@ -2,8 +2,9 @@
 
     python tools/expected_identity.py --world worlds/hidden --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
 
-Each video of `occlude` is given in true frames until the section in which the hidden object comes out. One forward at
-sigma 1 gives the mean of what the model holds possible there. The same scene is rendered with each other colour and
+Each video of `occlude` or `curtain` is given in true frames until the section in which the hidden object comes out (the
+last of them, for what opens a curtain is then known). One forward at sigma 1 gives the mean of what the model holds
+possible there. The same scene is rendered with each other colour and
 shape, and without the object; what points most nearly from the empty scene to what is expected is the model's answer.
 Unlike a sample it does not depend on when the object comes out, nor on how well it is drawn.
 """
@@ -52,7 +53,9 @@ class Answer:
 def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", type=Path, required=True, help="folder made by mpgen world, with videos of occlude")
+    parser.add_argument(
+        "--world", type=Path, required=True, help="folder made by mpgen world, with videos of occlude or curtain"
+    )
     parser.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint of mpgen fit")
     parser.add_argument("--videos", type=int, default=48, help="at most so many (default 48)")
     parser.add_argument("--output", type=Path, required=True, help="JSON to write")
@@ -82,8 +85,9 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
     answers = []
     for plan in tqdm([plan for plan in plan_world(settings) if plan.split == "val"], unit="video", leave=False):
         truth = load_truth(world / "truth" / f"{plan.name}.json")
-        span = next(iter(truth.hidden_spans), None)
-        if plan.family != "occlude" or span is None or len(answers) == videos:
+        firsts = {span.object_id: span for span in reversed(truth.hidden_spans)}.values()
+        span = max(firsts, key=lambda span: span.first_seen, default=None)
+        if plan.family not in ("occlude", "curtain") or span is None or len(answers) == videos:
             continue
         number = (span.first_seen - 1) // frames
         shown = truth.objects[span.object_id].visible[1 + number * frames : 1 + (number + 1) * frames]
@@ -91,12 +95,12 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
             scene = sample_scene(settings, plan.family, plan.pixel_frames, (1, plan.index))
             answers.append(_answer(model, plan.name, scene, span, number, settings.size_px))
     if not answers:
-        raise UserError(f"{world}: no held-out video of occlude in which something hidden comes out")
+        raise UserError(f"{world}: no held-out video of occlude or curtain in which something hidden comes out")
     return answers
 
 
 def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, number: int, size_px: int) -> Answer:
-    target = next(track for track in scene.tracks if track.role == "target")
+    target = scene.tracks[span.object_id]
     taken = {track.colour for track in scene.tracks if track is not target}
     identities = [(colour, shape) for colour in PALETTE if colour not in taken for shape in SHAPES]
     others = [track for track in scene.tracks if track is not target]
@@ -117,22 +121,17 @@ def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, numbe
 def _latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) -> tuple[Tensor, list[Tensor]]:
     """The start image and so many sections, each `[1, c, t, h, w]`."""
     frames = model.denoiser.layout.section_pixel_frames
-    shorter = _first_frames(scene, 1 + num_sections * frames)
+    shorter = scene.between(0, 1 + num_sections * frames)
     clip = rearrange(torch.from_numpy(render_scene(shorter, size_px)), "t h w c -> 1 c t h w").float() / 127.5 - 1
     latents = model.encoders.vae.encode(clip)
     return latents[:, :, :1], list(latents[:, :, 1:].split(model.denoiser.layout.section, 2)) if num_sections else []
-
-
-def _first_frames(scene: Scene, count: int) -> Scene:
-    tracks = tuple(replace(track, x=track.x[:count], y=track.y[:count]) for track in scene.tracks)
-    return replace(scene, tracks=tracks, camera=scene.camera[:count])
 
 
 @torch.no_grad()
 def _expected(model: LoadedModel, scene: Scene, start: Tensor, sections: Sequence[Tensor]) -> Float[Tensor, "c t h w"]:
     """The mean of the next section, as the model has it: noise minus velocity at sigma 1."""
     denoiser = model.denoiser
-    image = render_scene(_first_frames(scene, 1), model.height_px)[0]
+    image = render_scene(scene.between(0, 1), model.height_px)[0]
     picture = rearrange(torch.from_numpy(image), "h w c -> 1 c h w").float() / 127.5 - 1
     guidance = model.encoders.guidance([scene.caption], picture)
     history, memory = denoiser.begin(start, guidance)

@@ -31,7 +31,7 @@ def generate(
     prompts: Path | None = None,
     end_image: Path | None = None,
     continue_from: Path | None = None,
-    scene: Literal["occlude", "panback", "steady", "bounce"] | None = None,
+    scene: Literal["occlude", "curtain", "panback", "steady", "bounce"] | None = None,
     world: Path | None = None,
     suite: Path | None = None,
     context: Literal["first_frame", "witness", "return"] = "first_frame",

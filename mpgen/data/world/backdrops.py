@@ -45,6 +45,11 @@ def wall_colour(rng: np.random.Generator, backdrop: Backdrop) -> tuple[float, fl
     return _dull(rng, behind + (0.2 if lighter else -0.16))
 
 
+def curtain_colour(rng: np.random.Generator) -> tuple[float, float, float]:
+    """A dull colour that says nothing of what is behind."""
+    return _dull(rng, rng.uniform(0.15, 0.45))
+
+
 def luminance(colour: tuple[float, float, float]) -> float:
     """Of red, green and blue in [0, 1]."""
     return float(_LUMA @ colour)

@@ -39,8 +39,9 @@ def world(
         pixel_frames: the lengths that occur, each 1 + 4k frames.
         length_weights: how often each length occurs, relative to the others; empty means equally often.
         val_pixel_frames: the lengths in the split "val"; as in "train" if empty.
-        families: how often each of occlude, panback, steady, bounce occurs in "train"; all equally if not given.
-        bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
+        families: how often each of occlude, curtain, panback, steady, bounce occurs in "train"; if not given, all but
+            curtain equally.
+        bounce_objects: fewest and most objects in a video of `bounce` or `curtain`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight.
         cue_seconds: the light of the wall changes so long before the hidden object comes out; 0 for no change.
         seed: another seed gives another world.

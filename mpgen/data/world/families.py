@@ -1,8 +1,9 @@
-"""The four stories of the world, each asking one question of a generator (DESIGN §6).
+"""The stories of the world, each asking one question of a generator (DESIGN §6).
 
-`occlude`: is a hidden thing remembered? `panback`: is a place? `steady`: does the picture drift? `bounce`: do things
-move as they should? Whatever is in sight at the start is told by the first frame and the caption together, so the first
-section has one right answer; whatever comes later is told by neither, so it has to be remembered.
+`occlude`: is a hidden thing remembered? `curtain`: is all that was in sight? `panback`: is a place? `steady`: does the
+picture drift? `bounce`: do things move as they should? Whatever is in sight at the start is told by the first frame and
+the caption together, so the first section has one right answer; whatever comes later is told by neither, so it has to
+be remembered.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +14,7 @@ from jaxtyping import Float
 
 from mpgen.data.world.backdrops import (
     GREY_CHART_DEPTH,
+    curtain_colour,
     grey_chart,
     luminance,
     plain_backdrop,
@@ -91,6 +93,37 @@ class Occlude(Family):
             camera=np.zeros((num_frames, 2)),
             walls=(Patch(*bounds, colour, stripe_amplitude=0.04, stripe_wave=float(rng.uniform(0.1, 0.16))),),
             lit=_cue(way, middle, luminance(colour), settings),
+        )
+
+
+class Curtain(Family):
+    """A curtain opens on some objects that stand still, closes, and opens again slowly, again and again."""
+
+    def sample(self, rng: np.random.Generator, settings: WorldSettings, num_frames: int) -> Scene:
+        fps = settings.fps
+        fewest, most = settings.bounce_objects
+        places = _apart(rng, int(rng.integers(fewest, most + 1)))
+        colours = rng.choice(list(PALETTE), len(places), replace=False)
+        tracks = [
+            Track(str(rng.choice(SHAPES)), str(colour), fixed(x, num_frames), fixed(y, num_frames), role="target")
+            for colour, (x, y) in zip(colours, places, strict=True)
+        ]
+        quick, slow = np.linspace(1, 0, fps // 2 + 1), np.linspace(1, 0, fps + 1)
+        legs = [np.ones(int(rng.integers(1, 1 + max(1, fps // 4)))), quick]
+        while sum(map(len, legs)) < num_frames:
+            legs += [np.zeros(round(rng.uniform(0.75, 1.25) * fps)), quick[::-1]]
+            room = num_frames - sum(map(len, legs)) - len(slow) - fps // 2
+            legs += [np.ones(_log_uniform_frames(rng, settings, room)), slow]
+        side = str(rng.choice(("left", "right")))
+        return Scene(
+            family="curtain",
+            caption=f"a curtain opens to the {side}, closes, and opens again slowly.",
+            fps=fps,
+            tracks=tuple(tracks),
+            backdrop=plain_backdrop(rng),
+            camera=np.zeros((num_frames, 2)),
+            curtain=Patch(0.0, 0.0, 1.0, 1.0, curtain_colour(rng), stripe_amplitude=0.04, stripe_wave=0.15),
+            drawn=np.concatenate(legs)[:num_frames] * (1 if side == "left" else -1),
         )
 
 
@@ -188,7 +221,7 @@ class Bounce(Family):
 
 
 FAMILIES: MappingProxyType[str, type[Family]] = MappingProxyType(
-    {"occlude": Occlude, "panback": Panback, "steady": Steady, "bounce": Bounce}
+    {"occlude": Occlude, "curtain": Curtain, "panback": Panback, "steady": Steady, "bounce": Bounce}
 )
 
 

@@ -84,6 +84,8 @@ def render_chunks(scene: Scene, size_px: int) -> Iterator[Chunk]:
         span = slice(start, min(start + CHUNK_FRAMES, scene.num_frames))
         canvas = _Canvas(span.stop - span.start, size_px)
         visible = np.empty((span.stop - span.start, len(scene.tracks)))
+        if scene.curtain is not None and scene.drawn is not None:
+            canvas.add_plane(_curtain_coverage(scene.drawn[span], size_px), _patch_colour(scene.curtain, size_px))
         for index, track in enumerate(scene.tracks):
             if not track.behind_walls:
                 visible[:, index] = canvas.add_object(track, span)
@@ -130,8 +132,8 @@ class _Canvas:
         cell = np.clip(cell, -self._half - 1, self._size + self._half).astype(np.int64)
         return cell[:, None] + offsets[None] + self._pad, distance
 
-    def add_plane(self, coverage: Float[np.ndarray, "h w"], colour: Float[np.ndarray, "t h w 3"]) -> None:
-        """Draw something that stands still behind everything so far."""
+    def add_plane(self, coverage: Float[np.ndarray, "*#t #h w"], colour: Float[np.ndarray, "*#t h w 3"]) -> None:
+        """Draw something that is not an object behind everything so far."""
         inside = (slice(None), self._inside, self._inside)
         shown = self._passes[inside] * coverage
         self._light[inside] += shown[..., None] * colour
@@ -172,6 +174,12 @@ class _BackdropPainter:
             picture += coverage[..., None] * (colour - picture)
         self._last = (camera, picture)
         return picture
+
+
+def _curtain_coverage(drawn: Float[np.ndarray, " t"], size_px: int) -> Float[np.ndarray, "t 1 w"]:
+    from_edge = np.arange(size_px)
+    columns = np.where(drawn[:, None] >= 0, from_edge, from_edge[::-1])
+    return np.clip(np.abs(drawn)[:, None] * size_px - columns, 0.0, 1.0).astype(np.float32)[:, None]
 
 
 def _patch_coverage(patch: Patch, size_px: int) -> Float[np.ndarray, "h w"]:

@@ -5,7 +5,7 @@ draws.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -93,6 +93,8 @@ class Scene:
 
     `tracks` go from the front to the back: the first hides those after it. `camera` is the window's offset on the
     canvas. `lit` is what the walls are brightened (or darkened) by on each frame, in [-1, 1] of the full range.
+    `curtain`, whose bounds do not matter, is before everything; `drawn` is how much of the picture it covers on each
+    frame, from the left if positive and from the right if negative, in [-1, 1].
     """
 
     family: str
@@ -103,10 +105,23 @@ class Scene:
     camera: Float[np.ndarray, "t 2"]
     walls: tuple[Patch, ...] = ()
     lit: Float[np.ndarray, " t"] | None = None
+    curtain: Patch | None = None
+    drawn: Float[np.ndarray, " t"] | None = None
 
     @property
     def num_frames(self) -> int:
         return len(self.camera)
+
+    def between(self, start: int, stop: int) -> "Scene":
+        """The same story on these frames alone."""
+        span = slice(start, stop)
+        return replace(
+            self,
+            tracks=tuple(replace(track, x=track.x[span], y=track.y[span]) for track in self.tracks),
+            camera=self.camera[span],
+            lit=None if self.lit is None else self.lit[span],
+            drawn=None if self.drawn is None else self.drawn[span],
+        )
 
 
 def bouncing(start: float, velocity: float, num_frames: int, fps: int) -> Float[np.ndarray, " t"]:

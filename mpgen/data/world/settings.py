@@ -19,7 +19,7 @@ class WorldSettings:
         length_weights: how often each length occurs, relative to the others; empty means equally often.
         families: how often each family occurs in "train", relative to the others; in "val" all but those of weight 0
             occur equally often.
-        bounce_objects: fewest and most objects in a video of `bounce`, 1 to 4.
+        bounce_objects: fewest and most objects in a video of `bounce` or `curtain`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
         cue_seconds: the light of the wall changes so long before the hidden object comes out, so that when it comes
             can be seen, and only what comes has to be remembered; 0 for no change.

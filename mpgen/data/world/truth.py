@@ -223,11 +223,9 @@ def _hidden_spans(thing: TruthObject) -> list[HiddenSpan]:
 def _witness_frames(objects: tuple[TruthObject, ...], away: Float[np.ndarray, " t"]) -> int:
     if away.max() > 0:
         return int(np.argmax(away)) + 1
-    for thing in objects:
-        if thing.role == "target":
-            seen = thing.visible >= UNSEEN
-            return next((start + 1 for start, _ in _runs(~seen) if seen[:start].any()), 0)
-    return 0
+    hidden = [_runs(thing.visible < UNSEEN) for thing in objects if thing.role == "target"]
+    seen_before = [[start + 1 for start, _ in spans if start > 0] for spans in hidden]
+    return max((starts[0] for starts in seen_before if starts), default=0)
 
 
 def _revisit_spans(away: Float[np.ndarray, " t"]) -> tuple[tuple[int, int], ...]:

@@ -175,7 +175,7 @@ def test_the_key_alone_decides_the_story():
 
 
 def test_an_unknown_family_names_the_known_ones():
-    with pytest.raises(UserError, match="occlude, panback, steady, bounce"):
+    with pytest.raises(UserError, match="occlude, curtain, panback, steady, bounce"):
         sample_scene(SETTINGS, "ocluded", 33, (0,))
 
 
@@ -189,3 +189,25 @@ def test_bounce_has_as_many_objects_as_asked_for(fewest, most):
 def test_a_wrong_number_of_objects_is_one_line():
     with pytest.raises(UserError, match="bounce_objects 3, 2: 1 <= fewest <= most <= 4 is wanted"):
         WorldSettings(bounce_objects=(3, 2))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_curtain_shows_all_hides_all_and_shows_the_same_again(number):
+    long = replace(SETTINGS, hidden_seconds=(2.0, 3.0), bounce_objects=(2, 3))
+    scene = sample_scene(long, "curtain", 241, (3, number))
+    frames, shown = render_scene(scene, 48), visible(scene, 48)
+    nothing = Scene(scene.family, "", scene.fps, (), scene.backdrop, scene.camera, curtain=scene.curtain)
+    covered = render_scene(replace(nothing, drawn=np.ones(241)), 48)
+    np.testing.assert_array_equal(frames[0], covered[0])
+    (closed,), (opened,) = np.nonzero(np.abs(scene.drawn) == 1), np.nonzero(scene.drawn == 0)
+    assert shown[closed].max() == 0
+    assert shown[opened].min() > 0.999
+    assert (frames[opened] == frames[opened[0]]).all()
+    truth = build_truth("name", scene, shown, 48)
+    assert {span.object_id for span in truth.hidden_spans} == set(range(len(scene.tracks)))
+    for span in truth.hidden_spans:
+        assert 2.0 <= (span.first_seen - span.first_hidden) / scene.fps <= 3.0 + 1.5  # the curtain's own way
+    first = [min(s.first_hidden for s in truth.hidden_spans if s.object_id == thing.id) for thing in truth.objects]
+    assert truth.witness_frames == max(first) + 1
+    seen = detect(covered[:1], 5.0)
+    assert not seen.area.any()

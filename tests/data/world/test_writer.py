@@ -101,11 +101,12 @@ def test_held_out_families_occur_equally_often_whatever_is_trained_on():
 
 
 def test_families_and_lengths_are_spread_evenly():
+    families = set(FAMILIES) - {"curtain"}  # which has to be asked for
     plans = plan_world(WorldSettings(train_videos=24, val_videos=32, pixel_frames=(9, 17, 33)))
     val = [plan for plan in plans if plan.split == "val"]
-    assert Counter(plan.family for plan in val) == dict.fromkeys(FAMILIES, 8)
+    assert Counter(plan.family for plan in val) == dict.fromkeys(families, 8)
     train = Counter((plan.family, plan.pixel_frames) for plan in plans if plan.split == "train")
-    assert train == {(family, length): 2 for family in FAMILIES for length in (9, 17, 33)}
+    assert train == {(family, length): 2 for family in families for length in (9, 17, 33)}
 
 
 def test_weights_are_kept_at_every_point_of_the_list():

@@ -46,7 +46,8 @@ def test_an_estimate_is_the_mean_with_a_normal_interval():
 def test_sums_count_every_video_once_in_its_family_and_once_in_all(stories):
     scores = [score_clip(s.frames, s.truth, s.frames) for s in stories.values()]
     row = summarise(scores)["first section: video right"]
-    assert {family: value.count for family, value in row.items()} == dict.fromkeys(stories, 1) | {"all": 4}
+    families = set(stories) - {"curtain"}  # where nothing is in sight at first
+    assert {family: value.count for family, value in row.items()} == dict.fromkeys(families, 1) | {"all": 4}
     assert row["all"].mean == 1
     assert "recall: colour (seen in true frames)" not in summarise(scores)
     assert [value.mean for value in section_curves(scores)["found"]] == [1] * 8

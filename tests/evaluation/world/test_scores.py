@@ -37,22 +37,22 @@ def test_the_true_video_gets_full_marks(stories, family):
     story = stories[family]
     for context_frames in (1, max(1, story.truth.witness_frames)):
         scores = score(story, context_frames=context_frames)
-        assert things(scores)
+        assert things(scores) or (family == "curtain" and context_frames == 1)  # whose first frame shows nothing
         assert all(thing.found == 1 and thing.colour_right and thing.drawn_as_one for thing in things(scores))
-        assert max(thing.position_error_diameters for thing in things(scores)) < 0.1
+        assert max((thing.position_error_diameters for thing in things(scores)), default=0.0) < 0.1
         assert all(0.8 < thing.area_ratio < 1.25 for thing in things(scores))
         assert all(thing.moved is not False for thing in things(scores))
         assert np.nanmin(scores.background_psnr) == PSNR_CAP
         assert scores.background_drift in (0, None)
         assert all(recall.identity_right for recall in scores.recalls)
-        assert scores.first_section_right is (True if context_frames == 1 else None)
+        assert scores.first_section_right is (True if context_frames == 1 and scores.first_section else None)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_video_of_another_decoder_or_codec_is_not_a_fault(stories, family):
     story = stories[family]
     scores = score(story, render_scene(story.scene, 64))
-    assert scores.first_section_right
+    assert scores.first_section_right is not False
     assert np.nanmin(scores.background_psnr) > 35
 
 
