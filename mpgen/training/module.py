@@ -40,9 +40,9 @@ class LongVideoModule(pl.LightningModule):
         clip_norm: the gradient's norm is cut to this.
         guidance_scale: the distilled guidance that the backbone is told; the value that generation will use.
         memory_windows: past windows through which the long-term memory gets gradients.
-        history_dropout: how often a section in training is not shown the frames before it, in [0, 1]. Then only the
-            long-term memory knows them, which teaches it to write and the backbone to read in far fewer updates (our
-            addition; the paper has none, so 0 unless said).
+        rehearsal: how often the model in training is to draw one of the sections before instead of the next, without
+            being shown the frames before it, in [0, 1]. Then only the long-term memory knows what to draw, which
+            teaches it to keep all that was seen, and the backbone to read it (our addition; the paper has none).
         init_from: weights to begin from: a checkpoint of ours or a released folder. `--ckpt_path` is for resuming only.
         seed: of the weights' initial values, the noise and the noise levels.
         frozen_dtype: of weights that do not train; bfloat16 halves their memory and wants precision bf16-mixed.
@@ -62,7 +62,7 @@ class LongVideoModule(pl.LightningModule):
         clip_norm: float = 1.0,
         guidance_scale: float = 10.0,
         memory_windows: int = 2,
-        history_dropout: float = 0.0,
+        rehearsal: float = 0.0,
         init_from: Path | None = None,
         seed: int = 0,
         frozen_dtype: Literal["float32", "bfloat16"] = "float32",
@@ -80,10 +80,10 @@ class LongVideoModule(pl.LightningModule):
         self.train_patterns = tuple(train)
         self.clip_norm = clip_norm
         self.guidance_scale = guidance_scale
-        if not 0 <= history_dropout <= 1:
-            raise UserError(f"model.history_dropout {history_dropout}: wanted a share in [0, 1]")
+        if not 0 <= rehearsal <= 1:
+            raise UserError(f"model.rehearsal {rehearsal}: wanted a share in [0, 1]")
         self.memory_windows = memory_windows
-        self.history_dropout = history_dropout
+        self.rehearsal = rehearsal
         self.init_from = init_from
         self.seed = seed
         self.frozen_dtype = getattr(torch, frozen_dtype)
@@ -153,7 +153,7 @@ class LongVideoModule(pl.LightningModule):
         noise = KeyedNoise(self.seed, self.global_step)
         self.place = f"forward of section {batch.num_given}"
         stages = self.denoiser.schedule.count_stages(batch.num_sections - batch.num_given)
-        for section in self.sections(batch, noise, self.history_dropout):
+        for section in self.sections(batch, noise, self.rehearsal):
             self.place = f"backward of section {section.number}"
             self.distribution.before_backward(self.denoiser, last=section.number + 1 == batch.num_given + stages)
             self.manual_backward(section.loss / stages)
@@ -187,7 +187,7 @@ class LongVideoModule(pl.LightningModule):
         # Of this rank's videos: ranks see other noise levels, so their names differ and could not meet.
         self.log_dict(metrics, batch_size=len(batch.uids), rank_zero_only=True)
 
-    def sections(self, batch: VideoBatch, noise: KeyedNoise, history_dropout: float = 0.0) -> Iterator[SectionLoss]:
+    def sections(self, batch: VideoBatch, noise: KeyedNoise, rehearsal: float = 0.0) -> Iterator[SectionLoss]:
         """The objective, on this batch."""
         return section_losses(
             self.denoiser,
@@ -202,7 +202,7 @@ class LongVideoModule(pl.LightningModule):
             memory_windows=self.memory_windows,
             head_only=self.trainable.head_only,
             num_given=batch.num_given,
-            history_dropout=history_dropout,
+            rehearsal=rehearsal,
         )
 
     def on_fit_start(self) -> None:

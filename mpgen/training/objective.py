@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mpgen.denoiser import Denoiser
@@ -55,7 +55,7 @@ def section_losses(
     memory_windows: int,
     head_only: bool = False,
     num_given: int = 0,
-    history_dropout: float = 0.0,
+    rehearsal: float = 0.0,
 ) -> Iterator[SectionLoss]:
     """One loss a section, in the order they are made; run its backward pass before asking for the next.
 
@@ -72,7 +72,7 @@ def section_losses(
         memory_windows: past windows through which the memory gets gradients.
         head_only: only the last norm and the output layer train, so everything before them runs without a graph.
         num_given: the first so many sections (as they are made) have no loss: they are remembered as they are.
-        history_dropout: how often a section is not shown the frames before it, in [0, 1]; see `LongVideoModule`.
+        rehearsal: how often one of the sections before is to be drawn from memory instead; see `LongVideoModule`.
     """
     schedule, frames = denoiser.schedule, denoiser.layout.section
     num_sections = latents.shape[2] // frames
@@ -82,15 +82,15 @@ def section_losses(
         history, memory = denoiser.remember(history, memory, _cut(latents, layout, range(number, number + 1)))
     for stage, among in enumerate(schedule.stages(num_sections - num_given)):
         number, sections = num_given + stage, range(num_given + among.start, num_given + among.stop)
-        clean = _cut(latents, layout, sections)
+        clean = following = _cut(latents, layout, sections)
+        again = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
+        if rehearsal and number and len(sections) == 1:
+            clean, again = _rehearse(following, latents, layout, number, rehearsal, noise, uids)
         draw = noise.draw(uids, number, clean)
         sigma = schedule.draw(draw.uniform, [stage - section for section in among], frames, sigma_draw)
         noisy = add_noise(clean, draw.noise, sigma)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
-            shown = history
-            if history_dropout:
-                shown = history.without(noise.uniform(uids, number, "history") < history_dropout)
-            context = denoiser.pack(shown, memory, len(sections))
+            context = denoiser.pack(history.without(again), memory, len(sections))
             tokens, conditioning = denoiser.trunk(noisy, sigma, context, guidance, guidance_scale)
         velocity = denoiser.head(tokens, conditioning, denoiser.grid(noisy)).float()
         per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))
@@ -100,8 +100,8 @@ def section_losses(
             velocity_fn = partial(_velocity, denoiser, context, guidance, guidance_scale)
             generators = partial(noise.generators, uids, number)
             whole = SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
-            carried = _carry(forcing, whole)[:, :, :frames]  # the oldest, which is done
-            carried_error = (carried - clean[:, :, :frames]).square().mean((1, 2, 3, 4)).sqrt()
+            carried = _where(again, following, _carry(forcing, whole))[:, :, :frames]  # the oldest, which is done
+            carried_error = (carried - following[:, :, :frames]).square().mean((1, 2, 3, 4)).sqrt()
             history, memory = denoiser.remember(history, memory, carried)
         level = sigma.reshape(len(sigma), -1).mean(1)
         yield SectionLoss(number, per_video.mean(), per_video.detach(), level, carried_error)
@@ -110,6 +110,26 @@ def section_losses(
 def _cut(latents: Latents, layout: Layout, sections: range) -> Float[Tensor, "b c cut h w"]:
     """The latent frames of neighbouring sections; `latents` begin after the start image."""
     return latents[:, :, layout.bounds(sections.start)[0] - 1 : layout.bounds(sections.stop - 1)[1] - 1]
+
+
+def _rehearse(
+    following: Float[Tensor, "b c cut h w"],
+    latents: Latents,
+    layout: Layout,
+    number: int,
+    share: float,
+    noise: KeyedNoise,
+    uids: Sequence[str],
+) -> tuple[Float[Tensor, "b c cut h w"], Bool[Tensor, " b"]]:
+    """What is to be drawn: for `share` of the videos any section before `number`; and for which."""
+    again = (noise.uniform(uids, number, "rehearsal") < share).to(latents.device)
+    earlier = (noise.uniform(uids, number, "earlier") * number).long().tolist()
+    past = torch.cat([_cut(latents[i : i + 1], layout, range(j, j + 1)) for i, j in enumerate(earlier)])
+    return _where(again, past, following), again
+
+
+def _where(videos: Bool[Tensor, " b"], chosen: Latents, otherwise: Latents) -> Latents:
+    return torch.where(videos[:, None, None, None, None], chosen, otherwise)
 
 
 @torch.no_grad()

@@ -186,25 +186,49 @@ def test_memory_learns_from_given_sections(make_denoiser, losses):
     assert denoiser.semantic_pack.window_embed.weight.grad.norm() > 0
 
 
-def test_a_dropped_history_leaves_the_start_image_and_the_memory(make_denoiser, losses, count_calls):
+def test_a_rehearsal_asks_for_an_earlier_section_by_memory_and_start_image_alone(make_denoiser, losses, count_calls):
     denoiser = make_denoiser()
-    packed = count_calls(denoiser, "pack")
+    packed, seen = count_calls(denoiser, "pack"), count_calls(denoiser, "trunk")
     shown = losses(denoiser, TeacherForcing())
-    dropped = losses(denoiser, TeacherForcing(), history_dropout=1.0)
-    for (history, memory, _), (empty, same, _) in zip(packed[:3], packed[3:], strict=True):
+    again = losses(denoiser, TeacherForcing(), rehearsal=1.0)
+    torch.testing.assert_close(shown[0].loss, again[0].loss)  # before the first section there is none
+    assert not torch.equal(shown[2].loss, again[2].loss)
+    for (history, memory, _), (empty, same, _) in list(zip(packed[:3], packed[3:], strict=True))[1:]:
         assert bool(history.recent.any())
         assert not empty.recent.any()
         assert torch.equal(history.start, empty.start)
         assert empty.numbers == history.numbers
+        # Memory goes on from what comes next, not from what was drawn again.
         torch.testing.assert_close(memory.read(denoiser.semantic_pack).tokens, same.read(denoiser.semantic_pack).tokens)
-    assert not torch.equal(shown[2].loss, dropped[2].loss)
+    assert len(seen) == 6
 
 
-def test_history_is_dropped_as_often_as_asked_for_video_by_video(make_denoiser, losses, count_calls):
+def test_sections_are_rehearsed_as_often_as_asked_for_video_by_video(make_denoiser, losses, count_calls):
     denoiser = make_denoiser()
     packed = count_calls(denoiser, "pack")
     for update in range(20):
-        losses(denoiser, TeacherForcing(), history_dropout=0.3, noise=KeyedNoise(0, update))
-    dropped = torch.stack([history.recent.flatten(1).any(1) for history, *_ in packed]).logical_not().float()
+        losses(denoiser, TeacherForcing(), rehearsal=0.3, noise=KeyedNoise(0, update))
+    later = [history for history, *_ in packed if history.recent.any()]
+    dropped = torch.stack([history.recent.flatten(1).any(1) for history in later]).logical_not().float()
     assert 0.15 < dropped.mean() < 0.45
     assert 0 < (dropped[:, 0] != dropped[:, 1]).float().mean() < 1
+
+
+def test_what_is_rehearsed_is_one_of_the_sections_before(make_denoiser, losses, latents, monkeypatch):
+    targets = []
+
+    def watched(clean, noise):
+        targets.append(clean)
+        return noise - clean
+
+    monkeypatch.setattr("mpgen.training.objective.velocity_target", watched)
+    denoiser = make_denoiser()
+    losses(denoiser, TeacherForcing())
+    sections = targets.copy()
+    for update in range(6):
+        targets.clear()
+        losses(denoiser, TeacherForcing(), rehearsal=1.0, noise=KeyedNoise(0, update))
+        for number, target in enumerate(targets):
+            for video in range(len(target)):
+                same = [torch.equal(target[video], section[video]) for section in sections]
+                assert sum(same[: max(number, 1)]) == 1
