@@ -39,7 +39,7 @@ SHOWN = 0.25  # of the object on average over the section, or there is too littl
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model expects of one video; `similarity` is the cosine that decided."""
+    """What a model expects of one video, of so many colours and all shapes; `similarity` is the cosine that decided."""
 
     name: str
     hidden_seconds: float
@@ -48,6 +48,7 @@ class Answer:
     expected_colour: str
     expected_shape: str
     similarity: float
+    colours: int
 
 
 def main() -> None:
@@ -68,10 +69,11 @@ def main() -> None:
     colour = np.mean([answer.colour == answer.expected_colour for answer in answers])
     both = [(a.colour, a.shape) == (a.expected_colour, a.expected_shape) for a in answers]
     summary = {"videos": len(answers), "colour": float(colour), "identity": float(np.mean(both))}
+    chance = float(np.mean([1 / answer.colours for answer in answers]))
     with replacing(options.output) as unfinished:
         unfinished.write_text(json.dumps(summary | {"answers": [vars(answer) for answer in answers]}, indent=1) + "\n")
     print(f"{len(answers)} videos: colour {summary['colour']:.2f}, identity {summary['identity']:.2f}")
-    print(f"chance: colour 1/{len(PALETTE) - 1}, identity 1/{(len(PALETTE) - 1) * len(SHAPES)}; {options.output}")
+    print(f"chance: colour {chance:.2f}, identity {chance / len(SHAPES):.2f}; {options.output}")
 
 
 def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[Answer]:
@@ -115,7 +117,9 @@ def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, numbe
     similarity = torch.cosine_similarity(candidates, expected[None])
     best = int(similarity.argmax())
     hidden = (span.first_seen - span.first_hidden) / scene.fps
-    return Answer(name, hidden, target.colour, target.shape, *identities[best], float(similarity[best]))
+    return Answer(
+        name, hidden, target.colour, target.shape, *identities[best], float(similarity[best]), len(PALETTE) - len(taken)
+    )
 
 
 def _latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) -> tuple[Tensor, list[Tensor]]:

@@ -38,12 +38,12 @@ MINUTES = ("f1_ct", "memorypack", "all")  # also make videos of five minutes
 STEPS = 10
 
 
-# Options of `mpgen world`: what hides for longer than FramePack's window reaches (28 frames, 2.3 s) and comes out when
-# a light says so; what drifts; a place that is left and seen again for five minutes.
+# Options of `mpgen world`: what hides behind a curtain for longer than FramePack's window reaches (28 frames, 2.3 s);
+# what drifts; a place that is left and seen again for five minutes.
 WORLDS = {
     "hidden": (
-        *("--families", "{occlude: 1}", "--hidden_seconds", "[2.0,7.0]", "--pixel_frames", "[169]"),
-        *("--cue_seconds", "1.5"),
+        *("--families", "{curtain: 1}", "--hidden_seconds", "[2.0,7.0]", "--pixel_frames", "[169]"),
+        *("--bounce_objects", "[3,3]"),
     ),
     "drift": (
         *("--families", "{occlude: 1, panback: 1, steady: 1}"),

@@ -22,6 +22,7 @@ from mpgen.training.logs import SIGMA_EDGES
 REACH_SECONDS = (28 + 12) / 12
 HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 8.0)
 EXPECTED = "expected identity"
+CHOICES = 36  # in the world "hidden": six colours, for the other two objects have two of eight, and six shapes
 SUITES = ("return", "recall", "drift", "minutes")
 CEILING, FLOORS = "truth", ("copy", "shuffled")
 COST = "time an update"
@@ -239,7 +240,7 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
                 y.append(np.mean([right for _, right in inside]))
         if x:
             axes.plot(x, y, "o-", markersize=4, label=row)
-    axes.axhline(1 / 42, color="black", linewidth=1, linestyle=":", label="chance, 1 of 42")
+    axes.axhline(1 / CHOICES, color="black", linewidth=1, linestyle=":", label=f"chance, 1 of {CHOICES}")
     axes.axvline(REACH_SECONDS, color="gray", linewidth=1, label="FramePack's window")
     axes.set(
         xlabel="seconds hidden",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -204,7 +205,7 @@ class SemanticPack(nn.Module):
 
     def as_video_tokens(self, memory: MaskedTokens) -> Tokens:
         """psi at the width of the backbone."""
-        return self.proj_out(memory.tokens)
+        return self.proj_out(F.layer_norm(memory.tokens, memory.tokens.shape[-1:]))
 
 
 def check_window_patch(patch: tuple[int, int, int], dit: DiTConfig) -> None:

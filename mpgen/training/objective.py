@@ -84,7 +84,7 @@ def section_losses(
         number, sections = num_given + stage, range(num_given + among.start, num_given + among.stop)
         clean = following = _cut(latents, layout, sections)
         again = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
-        if rehearsal and number and len(sections) == 1:
+        if rehearsal and memory is not None and number and len(sections) == 1:
             clean, again = _rehearse(following, latents, layout, number, rehearsal, noise, uids)
         draw = noise.draw(uids, number, clean)
         sigma = schedule.draw(draw.uniform, [stage - section for section in among], frames, sigma_draw)

@@ -271,11 +271,11 @@ def _in_lane(thing: TruthObject, seen: Detections, start: int, stop: int) -> Int
 def _on_way(
     thing: TruthObject, seen: Detections, frames: Int[np.ndarray, " n"], anytime: bool
 ) -> Bool[np.ndarray, "n colours"]:
-    """What stands within a diameter of where the truth has the object on these frames, or at any time."""
-    slack = 2 * thing.radius_px
+    """What stands within a diameter of where the truth has the object on one of these frames, or at any time."""
     x, y = (thing.x, thing.y) if anytime else (thing.x[frames], thing.y[frames])
-    there = (seen.x[frames] > x.min() - slack) & (seen.x[frames] < x.max() + slack)
-    return there & (seen.y[frames] > y.min() - slack) & (seen.y[frames] < y.max() + slack)
+    way = np.unique(np.stack([x, y], 1).round(), axis=0)  # to a pixel, or a long video has too many places
+    distances = np.hypot(seen.x[frames][..., None] - way[:, 0], seen.y[frames][..., None] - way[:, 1])
+    return distances.min(-1) < 2 * thing.radius_px
 
 
 def _identity(

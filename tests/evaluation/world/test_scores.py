@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mpgen.data.world.families import FAMILIES
-from mpgen.data.world.render import render_scene
+from mpgen.data.world.render import render_chunks, render_scene
 from mpgen.data.world.scenes import PALETTE, Track
+from mpgen.data.world.truth import build_truth
 from mpgen.errors import UserError
 from mpgen.evaluation.world.background import PSNR_CAP
 from mpgen.evaluation.world.scores import VideoScores, score_clip
@@ -244,3 +245,19 @@ def test_what_cannot_be_judged_is_said_in_one_line(stories, frames, options, wor
     with pytest.raises(UserError, match=words) as error:
         score_clip(frames, story.truth, story.frames, **options)
     assert "\n" not in str(error.value)
+
+
+def test_a_neighbour_across_is_not_taken_for_what_hid(stories):
+    scene = stories["curtain"].scene
+    places = [(0.44, 0.41), (0.65, 0.20)]  # 0.3 apart, and less than a diameter in each direction
+    tracks = tuple(
+        replace(track, x=np.full_like(track.x, x), y=np.full_like(track.y, y))
+        for track, (x, y) in zip(scene.tracks, places, strict=False)
+    )
+    scene = replace(scene, tracks=tracks)
+    chunks = list(render_chunks(scene, 64))
+    truth = build_truth("near", scene, np.concatenate([chunk.visible for chunk in chunks]), 64)
+    frames = np.concatenate([chunk.frames for chunk in chunks])
+    scores = score_clip(frames, truth, frames, context_frames=truth.witness_frames)
+    assert len(scores.recalls) >= 2
+    assert all(recall.identity_right for recall in scores.recalls)
