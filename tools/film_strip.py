@@ -2,12 +2,14 @@
 
     python tools/film_strip.py --truth world/videos --generated videos --output strip.png --videos 4 --columns 9
 
-Columns are evenly spaced in time. A green frame says that the picture was given to the generator.
+Columns are evenly spaced in time. A green frame says that the picture was given to the generator. Several folders, of
+several methods, are drawn one below the other under their names.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mpgen.data.video import read_video
@@ -19,7 +21,7 @@ def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--truth", type=Path, required=True, help="folder of true mp4 files")
-    parser.add_argument("--generated", type=Path, required=True, help="folder of generated mp4 files, same names")
+    parser.add_argument("--generated", type=Path, nargs="+", required=True, help="folders of mp4 files, same names")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
     parser.add_argument("--videos", type=int, default=4, help="how many videos, evenly picked (default 4)")
     parser.add_argument("--columns", type=int, default=9, help="how many pictures of each (default 9)")
@@ -32,22 +34,26 @@ def main() -> None:
     print(options.output)
 
 
-def film_strip(truth: Path, generated: Path, output: Path, videos: int, columns: int, fps: float) -> None:
-    """Write the strip: for each video the true row, then ours."""
+def film_strip(truth: Path, generated: Sequence[Path], output: Path, videos: int, columns: int, fps: float) -> None:
+    """Write the strip: for each video the true row, then ours, or a row of each folder under its name."""
     if videos < 1 or columns < 2:
         raise UserError(f"--videos {videos}, --columns {columns}: at least 1 and 2 are wanted")
-    pairs = [path for path in sorted(generated.glob("*.mp4")) if (truth / path.name).is_file()]
-    if not pairs:
-        raise UserError(f"{generated}: has no mp4 file of a name that is in {truth} too")
+    names = [path.name for path in sorted(generated[0].glob("*.mp4"))]
+    names = [name for name in names if all((folder / name).is_file() for folder in (truth, *generated))]
+    if not names:
+        folders = ", ".join(map(str, (truth, *generated[1:])))
+        raise UserError(f"{generated[0]}: has no mp4 file of a name that is in {folders} too")
     strips = []
-    for path in [pairs[index] for index in dict.fromkeys(evenly(len(pairs), min(videos, len(pairs))))]:
-        ours, true = read_video(path), read_video(truth / path.name)
-        shown = evenly(min(len(ours), len(true)), columns)
-        given = _given_frames(path.with_suffix(".json"))
+    for name in [names[index] for index in dict.fromkeys(evenly(len(names), min(videos, len(names))))]:
+        true, made = read_video(truth / name), [read_video(folder / name) for folder in generated]
+        shown = evenly(min(map(len, (true, *made))), columns)
         titles = [f"{index / fps:.1f} s" for index in shown]
-        marks = ["tab:green" if index < given else "" for index in shown]
         strips.append(Strip("truth", [true[index] for index in shown], titles, [""] * columns))
-        strips.append(Strip("ours", [ours[index] for index in shown], [""] * columns, marks))
+        for folder, ours in zip(generated, made, strict=True):
+            given = _given_frames((folder / name).with_suffix(".json"))
+            marks = ["tab:green" if index < given else "" for index in shown]
+            label = "ours" if len(generated) == 1 else folder.name
+            strips.append(Strip(label, [ours[index] for index in shown], [""] * columns, marks))
     draw_strips(strips, output, cell_px=72)
 
 
