@@ -58,7 +58,8 @@ class Denoiser(DiT):
     def begin_memory(self) -> None:
         """Gives the memory its first values, in the language of the history; for weights that have no memory."""
         if self.semantic_pack is not None:
-            self.semantic_pack.begin_as_history(self.clean_x_embedder.proj)
+            embed = self.clean_x_embedder
+            self.semantic_pack.begin_as_history(embed.proj, embed.proj_4x.bias)
 
     def begin(
         self,

@@ -79,6 +79,16 @@ def test_a_new_memory_speaks_the_language_of_the_history(small_config, latents):
     )
 
 
+def test_a_silent_memory_begins_as_empty_history_slots_whatever_it_holds(small_config, make_guidance, latents):
+    denoiser = Denoiser(replace(small_config, semantic=replace(small_config.semantic, silent=True)))
+    with torch.no_grad():
+        denoiser.clean_x_embedder.proj_4x.bias.normal_()
+    denoiser.begin_memory()
+    _, memory = remembered(denoiser, latents(1, 1), make_guidance(4), [latents(1, 3)])
+    tokens = denoiser.semantic_pack.as_video_tokens(memory.read(denoiser.semantic_pack))
+    torch.testing.assert_close(tokens, denoiser.clean_x_embedder.proj_4x.bias.expand_as(tokens))
+
+
 def test_history_and_memory_change_the_velocity(make_denoiser, make_guidance, latents):
     denoiser, guidance = make_denoiser(), make_guidance(4)
     noisy, sigma = latents(1, 3, seed=7), torch.tensor([0.5])

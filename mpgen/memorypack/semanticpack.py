@@ -8,7 +8,7 @@ of the start image (if the memory is made of the guidance's tokens, as in struct
 
 It begins in the backbone's own language: windows are embedded as packed history is, Memorize changes nothing, and
 Squeeze is a moving average place by place. A backbone that reads history reads such a memory from the first update on;
-what is worth keeping is then learned. (Tokens that begin equal and silent disturb more, and are hardly ever read.)
+what is worth keeping is then learned.
 """
 
 import math
@@ -40,6 +40,8 @@ class SemanticPackConfig:
         mlp_ratio: hidden width of the feed-forward layers, in widths of the model.
         structure: who asks and who answers (Table 3).
         anchor: what the memory starts from (Table 2).
+        silent: begin with tokens that all equal an empty history slot instead, whatever psi is: hardly ever read, but
+            safe where training sees few sections after the first.
     """
 
     memorize_layers: int = 2
@@ -47,6 +49,7 @@ class SemanticPackConfig:
     mlp_ratio: float = 4.0
     structure: Structure = field(default_factory=StructureA)
     anchor: Anchor = field(default_factory=GuidanceAnchor)
+    silent: bool = False
 
 
 class Place(nn.Module):
@@ -166,14 +169,19 @@ class SemanticPack(nn.Module):
         self.proj_out = nn.Linear(width, width)
 
     @torch.no_grad()
-    def begin_as_history(self, embed: nn.Conv3d) -> None:
-        """Makes windows' tokens what the backbone knows as tokens of packed history, given its embedding of those."""
+    def begin_as_history(self, embed: nn.Conv3d, empty_token: Float[Tensor, " d"]) -> None:
+        """Makes windows' tokens what the backbone knows as tokens of packed history.
+
+        Args:
+            embed: the backbone's embedding of history.
+            empty_token: what it makes of an empty slot; the memory's tokens begin as this if `silent`.
+        """
         tiles = [side // own for side, own in zip(self.config.window_patch, embed.kernel_size, strict=True)]
         self.window_embed.weight.copy_(embed.weight.repeat(1, 1, *tiles) / math.prod(tiles))
         self.window_embed.bias.copy_(embed.bias)
         size = embed.weight.square().sum((1, 2, 3, 4)).mean().sqrt()  # of a token's values, where latents are of size 1
-        nn.init.eye_(self.proj_out.weight).mul_(size)
-        self.proj_out.bias.zero_()
+        nn.init.eye_(self.proj_out.weight).mul_(0.0 if self.config.silent else size)
+        self.proj_out.bias.copy_(empty_token if self.config.silent else torch.zeros_like(empty_token))
 
     def memorize(self, window: Latents) -> MaskedTokens:
         """A compact embedding of one window of history."""

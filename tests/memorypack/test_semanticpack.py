@@ -42,7 +42,7 @@ def test_it_begins_as_a_moving_average_in_place_of_windows_embedded_as_history(
 ):
     pack, kept = make_pack(std=0.0), Squeeze.KEPT
     embed = torch.nn.Conv3d(3, pack.proj_out.in_features, (1, 2, 2), (1, 2, 2))
-    pack.begin_as_history(embed)
+    pack.begin_as_history(embed, torch.randn(32))
     windows = [latents(2, 4, seed=number)[..., :4, :6] for number in range(4)]
     expected = None
     for window in windows:
