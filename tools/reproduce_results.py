@@ -20,7 +20,7 @@ from mpgen.training.logs import SIGMA_EDGES
 
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12
-HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 8.0)
+HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 9.0)
 EXPECTED = "expected identity"
 CHOICES = 36  # in the world "hidden": six colours, for the other two objects have two of eight, and six shapes
 SUITES = ("return", "recall", "drift", "minutes")
