@@ -52,6 +52,7 @@ def run_all(folder: Path, world: str) -> None:
     with torch.no_grad():
         for parameter in module.denoiser.parameters():  # layers that begin at zero would hide what is behind them
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+    (folder / "world.txt").write_text(world, encoding="utf-8")  # another process of the tests has a world of its own
     begin = str(folder / "begin.safetensors")
     save_file(module.denoiser.state_dict(), begin)
 
@@ -106,19 +107,20 @@ def test_two_processes_learn_what_one_learns(runs, kind, name):
         torch.testing.assert_close(tensor, shadow[what], rtol=0, atol=1e-5)
 
 
-def go_on(runs: Path, world: Path, checkpoint: Path, folder: Path) -> list[float]:
+def go_on(runs: Path, checkpoint: Path, folder: Path) -> list[float]:
     """The losses of a single process that goes on from a checkpoint, for an update."""
+    world = (runs / "world.txt").read_text(encoding="utf-8")
     job = next(iter(JOBS.values())) | {"folder": str(folder), "init_from": str(runs / "begin.safetensors")}
-    return train(job | {"resume": str(checkpoint), "updates": UPDATES + 1}, str(world), 1)
+    return train(job | {"resume": str(checkpoint), "updates": UPDATES + 1}, world, 1)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_run_goes_on_with_another_number_of_processes(runs, small_world, tmp_path):
+def test_a_run_goes_on_with_another_number_of_processes(runs, tmp_path):
     name = next(iter(JOBS))
-    wanted = go_on(runs, small_world, runs / "alone" / name / "last.ckpt", tmp_path / "alone")
+    wanted = go_on(runs, runs / "alone" / name / "last.ckpt", tmp_path / "alone")
     assert len(wanted) == 1
     for kind in KINDS:  # two processes, then one
-        found = go_on(runs, small_world, runs / kind / name / "last.ckpt", tmp_path / kind)
+        found = go_on(runs, runs / kind / name / "last.ckpt", tmp_path / kind)
         assert found == pytest.approx(wanted, rel=1e-5), kind
     assert json.loads((runs / "more" / "losses.json").read_text()) == pytest.approx(wanted, rel=1e-5)  # one, then two
 
