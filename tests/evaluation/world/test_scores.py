@@ -252,7 +252,7 @@ def test_a_neighbour_across_is_not_taken_for_what_hid(stories):
     places = [(0.44, 0.41), (0.65, 0.20)]  # 0.3 apart, and less than a diameter in each direction
     tracks = tuple(
         replace(track, x=np.full_like(track.x, x), y=np.full_like(track.y, y))
-        for track, (x, y) in zip(scene.tracks, places, strict=False)
+        for track, (x, y) in zip(scene.tracks[: len(places)], places, strict=True)
     )
     scene = replace(scene, tracks=tracks)
     chunks = list(render_chunks(scene, 64))
