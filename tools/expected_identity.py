@@ -5,7 +5,8 @@
 Each video of `occlude` or `curtain` is given in true frames until the section in which the hidden object comes out (the
 last of them, for what opens a curtain is then known). One forward at sigma 1 gives the mean of what the model holds
 possible there. The same scene is rendered with each other colour and shape, and without the object; what points most
-nearly from the empty scene to what is expected is the model's answer. Unlike a sample it does not depend on when the object comes out, nor on how well it is drawn.
+nearly from the empty scene to what is expected is the model's answer. Unlike a sample it does not depend on when the
+object comes out, nor on how well it is drawn.
 """
 
 import argparse
