@@ -27,13 +27,13 @@ from mpgen.flow import LogitNormal, add_noise
 from mpgen.memorypack.semanticpack import SemanticPackConfig
 from mpgen.tensors import Guidance
 from mpgen.training.devices import peak_of
+from mpgen.training.dry_run import Precision, Shape, dry_run
 from mpgen.training.footprint import LiveMemory
 from mpgen.training.forcing import DirectForcing, Forcing, StudentForcing, TeacherForcing
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import section_losses
 from mpgen.training.parameters import select_trainable
-from mpgen.training.rehearsal import Precision, Shape, rehearse
 from mpgen.training.schedule import WarmupCosine
 
 HEAD = ["norm_out.*", "proj_out.*"]
@@ -200,7 +200,7 @@ def real(options: argparse.Namespace, device: torch.device) -> None:
         config, DirectForcing(), LogitNormal(), partial(torch.optim.AdamW, lr=1e-5, fused=True), WarmupCosine,
         train=HEAD, frozen_dtype="bfloat16",
     )  # fmt: skip
-    planned = rehearse(module, shape, Precision(autocast=torch.bfloat16))
+    planned = dry_run(module, shape, Precision(autocast=torch.bfloat16))
     tokens = 9 * 30 * 52 + planned.context_tokens + shape.text_tokens + shape.image_tokens
     denoiser = made(config, device, HEAD, low=True)
     batch = Batch.of(denoiser, shape, options.sections, device)

@@ -112,7 +112,7 @@ class MpgenCLI(LightningCLI):
             self._print_summary()
         self._check_files()
         try:
-            self._rehearse()
+            self._describe()
             self.trainer = self.instantiate_trainer()
         except UserError:
             raise
@@ -132,7 +132,7 @@ class MpgenCLI(LightningCLI):
         """What the config says of the data, and how long it says that the run is."""
         data, trainer = self.datamodule, self.trainer_settings
         size, curriculum = data.settings, data.curriculum
-        self._rehearse()
+        self._describe()
         updates, mean = None, size.max_sections
         if isinstance(self.schedule, WarmupCosine):
             updates = self.schedule.total_updates
@@ -162,15 +162,15 @@ class MpgenCLI(LightningCLI):
         if missing:
             raise UserError("; ".join(" (".join(said.split("\n", 1)) + ")" * ("\n" in said) for said in missing))
 
-    def _rehearse(self) -> None:
+    def _describe(self) -> None:
         """Builds network and optimizer without memory, so that a wrong setting is told before anything is rendered."""
         self.model.check_precision(self.trainer_settings["precision"])
         with torch.device("meta"):
-            self.rehearsed = Denoiser(self.model.denoiser_config)
-        select_trainable(self.rehearsed, self.model.train_patterns)
+            self.described = Denoiser(self.model.denoiser_config)
+        select_trainable(self.described, self.model.train_patterns)
         trained = [
             (name, torch.nn.Parameter(torch.zeros([1] * weight.ndim)))
-            for name, weight in self.rehearsed.named_parameters()
+            for name, weight in self.described.named_parameters()
             if weight.requires_grad
         ]
         self.optimizer = self.model.make_optimizer(trained)
@@ -268,8 +268,8 @@ class MpgenCLI(LightningCLI):
     def _check_fits(self, path: Path, checkpoint: dict[str, Any]) -> None:
         """A run goes on only with the same network and the same trained parameters."""
         saved = {name: list(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-        wanted = {PREFIX + name: list(tensor.shape) for name, tensor in self.rehearsed.state_dict().items()}
-        trained = {PREFIX + name for name, weight in self.rehearsed.named_parameters() if weight.requires_grad}
+        wanted = {PREFIX + name: list(tensor.shape) for name, tensor in self.described.state_dict().items()}
+        trained = {PREFIX + name for name, weight in self.described.named_parameters() if weight.requires_grad}
         left_out = {*wanted} - trained - {*saved} if "base" in checkpoint["mpgen"] else set()
         for name in sorted({*saved, *wanted} - left_out):
             if saved.get(name) != wanted.get(name):

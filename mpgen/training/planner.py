@@ -1,7 +1,7 @@
 """What a run needs of its machines: memory of each GPU, traffic between them, days.
 
-Parameters are those of the network itself, operations and activations those of a rehearsed update, so both are counted
-and not guessed; the rest follows from how the weights are spread. What is assumed is said with the result.
+Parameters are those of the network itself, operations and activations those of a dry run of an update, so both are
+counted and not guessed; the rest follows from how the weights are spread. What is assumed is said with the result.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from torch import nn
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.training.devices import PEAKS, peak_flops
+from mpgen.training.dry_run import DryRun, Precision
 from mpgen.training.module import LongVideoModule
 from mpgen.training.parameters import Trainable, select_trainable
-from mpgen.training.rehearsal import Precision, Rehearsal
 
 FP32_BYTES = 4
 
@@ -120,8 +120,8 @@ class Network:
         return max(self.denoiser.blocks, key=_count)
 
 
-def memory_need(module: LongVideoModule, network: Network, machines: Machines, rehearsal: Rehearsal) -> MemoryNeed:
-    """Of one GPU, with these rehearsed activations."""
+def memory_need(module: LongVideoModule, network: Network, machines: Machines, trial: DryRun) -> MemoryNeed:
+    """Of one GPU, with the activations of this dry run."""
     shards = machines.gpus if machines.sharded else 1
     trained, frozen = network.trainable.count, network.total - network.trainable.count
     own = machines.weights.itemsize
@@ -134,11 +134,11 @@ def memory_need(module: LongVideoModule, network: Network, machines: Machines, r
     return MemoryNeed(
         weights=(trained * own + frozen * still) / shards,
         gradients=gradients,
-        optimizer=rehearsal.state_bytes / shards,
+        optimizer=trial.state_bytes / shards,
         average=trained * own / shards,
         gathered=gathered,
         # the optimizer's step comes when activations are gone
-        activations=max(rehearsal.activation_bytes, rehearsal.step_bytes / shards),
+        activations=max(trial.activation_bytes, trial.step_bytes / shards),
     )
 
 
@@ -165,11 +165,11 @@ class Pace:
         return max(self.compute, self.traffic)
 
 
-def pace(network: Network, machines: Machines, rehearsal: Rehearsal, assumed: Assumptions, num_sections: int) -> Pace:
+def pace(network: Network, machines: Machines, trial: DryRun, assumed: Assumptions, num_sections: int) -> Pace:
     """Of an update whose videos have so many sections."""
     traffic = traffic_bytes(network, machines, num_sections)
     return Pace(
-        rehearsal.flops(num_sections) / (assumed.mfu * assumed.peak_flops), traffic / (assumed.bandwidth_gb_s * 1e9)
+        trial.flops(num_sections) / (assumed.mfu * assumed.peak_flops), traffic / (assumed.bandwidth_gb_s * 1e9)
     )
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mpgen.dit.recompute import RECOMPUTE, Recompute
+from mpgen.training.dry_run import DryRun, Precision, Shape, dry_run
 from mpgen.training.module import LongVideoModule
 from mpgen.training.planner import Assumptions, Machines, MemoryNeed, Network, memory_need, pace, traffic_bytes
-from mpgen.training.rehearsal import Precision, Rehearsal, Shape, rehearse
 
 TEXT_TOKENS, IMAGE_TOKENS = 256, 729  # the most that the released encoders give
 LATENT_PX = 8  # side of a latent, of the released autoencoder and of the stand-in; its weights need not be here
@@ -52,8 +52,8 @@ def summarise(module: LongVideoModule, videos: Videos, machines: Machines, assum
     network = Network.of(module)
 
     @cache
-    def run(precision: Precision, recompute: Recompute) -> Rehearsal:
-        return rehearse(module, videos.shape, precision, recompute)
+    def run(precision: Precision, recompute: Recompute) -> DryRun:
+        return dry_run(module, videos.shape, precision, recompute)
 
     plain, chosen = (run(machines.precision, recompute) for recompute in ("none", module.recompute))
     lines = [
@@ -76,7 +76,7 @@ def _network_lines(module: LongVideoModule, network: Network) -> dict[str, str]:
     }
 
 
-def _section_lines(network: Network, videos: Videos, plain: Rehearsal) -> dict[str, str]:
+def _section_lines(network: Network, videos: Videos, plain: DryRun) -> dict[str, str]:
     layout, dit = network.denoiser.layout, network.denoiser.config
     own = layout.section * (videos.shape.rows // dit.patch_size) * (videos.shape.columns // dit.patch_size)
     total = own + plain.context_tokens + TEXT_TOKENS + IMAGE_TOKENS
@@ -98,7 +98,7 @@ def _machine_lines(
     videos: Videos,
     machines: Machines,
     assumed: Assumptions,
-    chosen: Rehearsal,
+    chosen: DryRun,
 ) -> dict[str, str]:
     need = memory_need(module, network, machines, chosen)
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(need).items() if size)
@@ -124,7 +124,7 @@ def _choices(
     network: Network,
     machines: Machines,
     assumed: Assumptions,
-    run: Callable[[Precision, Recompute], Rehearsal],
+    run: Callable[[Precision, Recompute], DryRun],
 ) -> Iterator[str]:
     """What a GPU would need with other settings, so that what does not fit can be made to."""
     settings: tuple[Recompute, ...] = ("none",) if network.trainable.head_only else tuple(RECOMPUTE)

@@ -5,13 +5,13 @@ import torch
 
 from mpgen.errors import UserError
 from mpgen.training.devices import peak_flops
+from mpgen.training.dry_run import DryRun
 from mpgen.training.planner import Assumptions, Machines, Network, machines_for, memory_need, pace, traffic_bytes
-from mpgen.training.rehearsal import Rehearsal
 
 TRAINER = {"devices": "auto", "num_nodes": 1, "precision": "bf16-mixed", "strategy": "auto"}
 HEAD = ["norm_out.*", "proj_out.*"]
 FLOAT, HALF = torch.float32, torch.bfloat16
-REHEARSAL = Rehearsal((5, 7), context_tokens=11, activation_bytes=10**6, state_bytes=4000, step_bytes=30)
+DRY_RUN = DryRun((5, 7), context_tokens=11, activation_bytes=10**6, state_bytes=4000, step_bytes=30)
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ def network(make_module):
 def test_copies_hold_everything_and_shards_their_part(network, make_module):
     module, found = make_module(train=HEAD, frozen_dtype="bfloat16"), network(HEAD)
     trained, total = found.trainable.count, found.total
-    copies = memory_need(module, found, Machines(4, False, FLOAT, HALF), REHEARSAL)
+    copies = memory_need(module, found, Machines(4, False, FLOAT, HALF), DRY_RUN)
     assert copies.weights == 4 * trained + 2 * (total - trained)
     assert (copies.gradients, copies.average, copies.optimizer) == (4 * trained, 4 * trained, 4000)
     assert (copies.gathered, copies.activations) == (0, 10**6)
     assert copies.total == copies.weights + 8 * trained + 4000 + 10**6
-    shards = memory_need(module, found, Machines(4, True, FLOAT, HALF), REHEARSAL)
+    shards = memory_need(module, found, Machines(4, True, FLOAT, HALF), DRY_RUN)
     assert shards.weights == copies.weights / 4
     assert shards.optimizer == 1000
     block = sum(p.numel() for p in found.largest_block.parameters())
@@ -62,7 +62,7 @@ def test_gradients_stay_whole_until_they_meet(network, make_module):
     module, found = make_module(), network(["*"])
     once = Machines(4, True, FLOAT, HALF)
     each = replace(once, sync_every_section=True)
-    needs = [memory_need(module, found, machines, REHEARSAL) for machines in (once, each)]
+    needs = [memory_need(module, found, machines, DRY_RUN) for machines in (once, each)]
     assert needs[0].gradients == 4 * needs[1].gradients == 4 * found.total
     assert needs[0].gathered > 2 * 2 * sum(p.numel() for p in found.largest_block.parameters())
 
@@ -80,10 +80,10 @@ def test_copies_send_gradients_once_and_shards_their_weights_every_section(netwo
 def test_the_slower_of_computing_and_sending_sets_the_pace(network):
     found, machines = network(HEAD), Machines(4, True, FLOAT, HALF)
     assumed = Assumptions(gpu="A100", mfu=0.5, bandwidth_gb_s=1.0)
-    fast = pace(found, machines, REHEARSAL, assumed, 3)
+    fast = pace(found, machines, DRY_RUN, assumed, 3)
     assert fast.compute == pytest.approx((5 + 7 + 7) / (0.5 * 312e12))
     assert fast.update == fast.traffic == pytest.approx(traffic_bytes(found, machines, 3) / 1e9)
-    slow = pace(found, machines, replace(REHEARSAL, section_flops=(10**20,)), assumed, 3)
+    slow = pace(found, machines, replace(DRY_RUN, section_flops=(10**20,)), assumed, 3)
     assert slow.update == slow.compute
 
 

@@ -6,8 +6,8 @@ import pytest
 from mpgen import cli
 from mpgen.training import cli as training_cli
 from mpgen.training import summary
+from mpgen.training.dry_run import DryRun
 from mpgen.training.planner import Assumptions, machines_for
-from mpgen.training.rehearsal import Rehearsal
 from mpgen.training.summary import Videos
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -16,13 +16,13 @@ TRAINER = {"devices": "auto", "num_nodes": 1, "precision": "bf16-mixed", "strate
 
 @pytest.fixture
 def summarise(make_module, monkeypatch):
-    """The lines of a plan for small videos, by their first word; those of `or` together. Rehearsing is tested apart."""
+    """The lines of a plan for small videos, by their first word; those of `or` together. Dry runs are tested apart."""
     needs = {"none": 9 * 10**6, "selective": 5 * 10**6, "full": 3 * 10**6}
 
-    def rehearse(module, shape, precision, recompute) -> Rehearsal:
-        return Rehearsal((10**12, 2 * 10**12), 31, needs[recompute], 8000, 40)
+    def dry_run(module, shape, precision, recompute) -> DryRun:
+        return DryRun((10**12, 2 * 10**12), 31, needs[recompute], 8000, 40)
 
-    monkeypatch.setattr(summary, "rehearse", rehearse)
+    monkeypatch.setattr(summary, "dry_run", dry_run)
 
     def run(assumed=Assumptions(), train=("*",), updates=1000, **trainer) -> dict[str, str]:  # noqa: B008
         videos = Videos(32, 48, max_sections=4, mean_sections=3, batch_size=2, updates=updates)

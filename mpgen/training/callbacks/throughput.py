@@ -10,7 +10,7 @@ import torch
 from mpgen.data.dataset import VideoBatch
 from mpgen.data.sampler import GroupSampler
 from mpgen.training.devices import peak_of
-from mpgen.training.rehearsal import Precision, Shape, count_context, rehearse
+from mpgen.training.dry_run import Precision, Shape, count_context, dry_run
 
 GIB = 2**30
 HOUR_SECONDS = 3600
@@ -95,7 +95,7 @@ class Throughput(pl.Callback):
         """Of one section of one video; counted once, so texts of other lengths are taken for as long."""
         if self.section_flops is None:
             shape = _shape(batch, 1)
-            self.section_flops = rehearse(pl_module, shape, Precision(), "none").section_flops[-1]
+            self.section_flops = dry_run(pl_module, shape, Precision(), "none").section_flops[-1]
         return self.section_flops
 
 

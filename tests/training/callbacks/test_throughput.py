@@ -9,7 +9,7 @@ from mpgen.data.plan import Staged
 from mpgen.tensors import Guidance
 from mpgen.training.callbacks import throughput as throughput_file
 from mpgen.training.callbacks.throughput import GIB, Throughput, sections_left
-from mpgen.training.rehearsal import Precision, Shape, rehearse
+from mpgen.training.dry_run import Precision, Shape, dry_run
 
 VIDEOS, SECTIONS, TEXT, IMAGE = 3, 4, 5, 6
 TOKENS_OF_SECTION = 2 * 2 * 2  # latent frames of 4x4 latents, in patches of 2x2
@@ -79,7 +79,7 @@ def test_on_a_gpu_of_known_peak_mfu_is_the_share_of_it(clock, trainer, logged, b
     throughput.on_train_batch_start(trainer, module, batch, 0)
     clock.seconds += 10
     throughput.on_train_batch_end(trainer, module, None, batch, 0)
-    flops = rehearse(module, Shape(1, 4, 4, TEXT, IMAGE), Precision(), "none").section_flops[-1]
+    flops = dry_run(module, Shape(1, 4, 4, TEXT, IMAGE), Precision(), "none").section_flops[-1]
     assert found["mfu"] == pytest.approx(VIDEOS * SECTIONS * flops / 10 / 1e9)
 
 

@@ -62,7 +62,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What one update costs a rank.
 
     Args:
@@ -80,9 +80,9 @@ class Rehearsal:
     state_bytes: int
     step_bytes: int
 
-    def plus(self, other: "Rehearsal", times: int) -> "Rehearsal":
+    def plus(self, other: "DryRun", times: int) -> "DryRun":
         """The sum with another one, taken so many times; context tokens are the same in both."""
-        return Rehearsal(
+        return DryRun(
             tuple(a + times * b for a, b in zip(self.section_flops, other.section_flops, strict=True)),
             self.context_tokens,
             self.activation_bytes + times * other.activation_bytes,
@@ -96,9 +96,9 @@ class Rehearsal:
         return sum(counted) + (num_sections - len(counted)) * self.section_flops[-1]
 
 
-def rehearse(
+def dry_run(
     module: LongVideoModule, shape: Shape, precision: Precision = Precision(), recompute: Recompute | None = None
-) -> Rehearsal:
+) -> DryRun:
     """Runs an update of as many sections as differ from one another, and one more.
 
     Args:
@@ -113,20 +113,20 @@ def rehearse(
     lora = module.denoiser_config.lora
     patterns = (*module.train_patterns, *(() if lora is None else lora.targets))
     if any(re.search(r"blocks\.\d", pattern) for pattern in patterns):  # not all blocks are alike
-        return _rehearse(module, shape, precision, chosen, depth)
+        return _dry_run(module, shape, precision, chosen, depth)
     few = (min(depth[0], FEW), min(depth[1], FEW))
-    base = whole = _rehearse(module, shape, precision, chosen, few)
+    base = whole = _dry_run(module, shape, precision, chosen, few)
     for kind in (0, 1):
         if depth[kind] > FEW:
             one_more = (few[0] + (kind == 0), few[1] + (kind == 1))
-            grown = _rehearse(module, shape, precision, chosen, one_more)
+            grown = _dry_run(module, shape, precision, chosen, one_more)
             whole = whole.plus(grown.plus(base, -1), depth[kind] - FEW)
     return whole
 
 
-def _rehearse(
+def _dry_run(
     module: LongVideoModule, shape: Shape, precision: Precision, recompute: Recompute, depth: tuple[int, int]
-) -> Rehearsal:
+) -> DryRun:
     """With so many double-stream and single-stream blocks."""
     lower = (
         nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast, cache_enabled=False)
@@ -152,7 +152,7 @@ def _rehearse(
         with lower:
             context = _context_tokens(denoiser, start, latents, guidance)
         state, step = _optimizer_bytes(module, denoiser, precision)
-    return Rehearsal(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
+    return DryRun(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
 
 
 def count_context(config: DenoiserConfig, shape: Shape) -> int:

@@ -1,4 +1,4 @@
-"""A rehearsed update against the same update run for real."""
+"""A dry run of an update against the same update run for real."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,13 +11,13 @@ from mpgen.denoiser import Denoiser
 from mpgen.dit.recompute import RECOMPUTE
 from mpgen.flow import LogitNormal
 from mpgen.memorypack.structures import StructureB, StructureC
-from mpgen.training import rehearsal
+from mpgen.training import dry_run as dry_run_module
+from mpgen.training.dry_run import Precision, Shape, count_context, dry_run
 from mpgen.training.footprint import LiveMemory
 from mpgen.training.forcing import DirectForcing, StudentForcing
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import section_losses
 from mpgen.training.parameters import select_trainable
-from mpgen.training.rehearsal import Precision, Shape, count_context, rehearse
 
 HEAD = ["norm_out.*", "proj_out.*"]
 TEXT, IMAGE, SECTIONS = 6, 4, 5
@@ -80,9 +80,9 @@ def run_for_real(latents, make_guidance):
         (HEAD, "none"),
     ],
 )
-def test_a_rehearsal_needs_what_the_update_needs(describe, run_for_real, train, recompute):
+def test_a_dry_run_needs_what_the_update_needs(describe, run_for_real, train, recompute):
     module = describe(train)
-    found = rehearse(module, SHAPE, recompute=recompute)
+    found = dry_run(module, SHAPE, recompute=recompute)
     flops, activations = run_for_real(module, recompute)
     assert found.activation_bytes == pytest.approx(activations, rel=0.05)
     assert found.section_flops == tuple(flops[: len(found.section_flops)])
@@ -94,19 +94,19 @@ def test_a_rehearsal_needs_what_the_update_needs(describe, run_for_real, train, 
 def test_another_structure_is_counted_as_it_is(describe, run_for_real, small_config, structure):
     module = describe(["*"], semantic=replace(small_config.semantic, structure=structure))
     flops, activations = run_for_real(module)
-    found = rehearse(module, SHAPE)
+    found = dry_run(module, SHAPE)
     assert found.activation_bytes == pytest.approx(activations, rel=0.02)
     assert found.section_flops[-1] == flops[len(found.section_flops) - 1]
 
 
 @pytest.mark.slow
 def test_without_a_memory_a_section_costs_less(describe):
-    assert rehearse(describe(["*"], semantic=None), SHAPE).flops(3) < rehearse(describe(["*"]), SHAPE).flops(3)
+    assert dry_run(describe(["*"], semantic=None), SHAPE).flops(3) < dry_run(describe(["*"]), SHAPE).flops(3)
 
 
 @pytest.mark.slow
 def test_student_forcing_is_counted_with_its_sampler(describe):
-    direct, student = (rehearse(describe(HEAD, forcing), SHAPE) for forcing in (DirectForcing(), StudentForcing(5)))
+    direct, student = (dry_run(describe(HEAD, forcing), SHAPE) for forcing in (DirectForcing(), StudentForcing(5)))
     assert 5.5 < student.section_flops[-1] / direct.section_flops[-1] < 6.1
 
 
@@ -114,15 +114,15 @@ def test_student_forcing_is_counted_with_its_sampler(describe):
 def test_as_blocks_are_alike_their_number_is_only_multiplied(describe, small_config, monkeypatch, recompute):
     module = describe(["semantic_pack.*"], dit=replace(small_config.dit, num_layers=2, num_single_layers=4))
     module.memory_windows = 0
-    few = rehearse(module, SHAPE, recompute=recompute)
-    monkeypatch.setattr(rehearsal, "FEW", 9)
-    assert rehearse(module, SHAPE, recompute=recompute) == few
+    few = dry_run(module, SHAPE, recompute=recompute)
+    monkeypatch.setattr(dry_run_module, "FEW", 9)
+    assert dry_run(module, SHAPE, recompute=recompute) == few
 
 
 @pytest.mark.slow
 def test_blocks_that_train_alone_are_not_taken_for_alike(describe, small_config):
     module = describe(["transformer_blocks.2.*"], dit=replace(small_config.dit, num_layers=3))
-    assert rehearse(module, SHAPE).section_flops[-1] > rehearse(describe(HEAD), SHAPE).section_flops[-1]
+    assert dry_run(module, SHAPE).section_flops[-1] > dry_run(describe(HEAD), SHAPE).section_flops[-1]
 
 
 def test_adamw_keeps_two_numbers_for_every_weight_that_trains(describe):
@@ -130,19 +130,19 @@ def test_adamw_keeps_two_numbers_for_every_weight_that_trains(describe):
     module.make_optimizer = partial(torch.optim.AdamW, lr=1e-3, fused=True)
     with torch.device("meta"):
         count = select_trainable(Denoiser(module.denoiser_config), HEAD).count
-    assert rehearse(module, SHAPE).state_bytes == pytest.approx(8 * count, rel=0.01)
+    assert dry_run(module, SHAPE).state_bytes == pytest.approx(8 * count, rel=0.01)
 
 
 @pytest.mark.slow
 def test_half_as_wide_numbers_need_about_half_the_memory(describe):
-    whole, half = (rehearse(describe(["*"]), SHAPE, p) for p in (Precision(), LOW))
+    whole, half = (dry_run(describe(["*"]), SHAPE, p) for p in (Precision(), LOW))
     assert 0.45 < half.activation_bytes / whole.activation_bytes < 0.75  # rotations and losses stay in fp32
     assert half.section_flops == whole.section_flops
     assert half.state_bytes == whole.state_bytes
 
 
 def test_context_tokens_are_those_of_the_update(small_config, describe):
-    assert count_context(small_config, SHAPE) == rehearse(describe(HEAD), SHAPE).context_tokens
+    assert count_context(small_config, SHAPE) == dry_run(describe(HEAD), SHAPE).context_tokens
     without = count_context(replace(small_config, semantic=None), SHAPE)
     assert count_context(replace(small_config, order="f0"), SHAPE) == count_context(small_config, SHAPE)
     assert count_context(small_config, SHAPE) - without == 2 * 2 * 2  # 3x6x10 latents in patches of (2, 3, 5)
