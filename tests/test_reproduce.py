@@ -54,18 +54,28 @@ def test_a_preset_is_laid_under_a_row_and_an_overlay_over_it(reproduce, tmp_path
 
 
 def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_path, capsys):
-    runner = reproduce.Runner(tmp_path, threads=1, steps=3)
-    runner.run("version", ("-m", "mpgen", "--version"))
+    runner = reproduce.Runner(tmp_path, steps=3)
+    runner.run("version", ("-m", "mpgen", "--version"), 1)
     done = tmp_path / "steps" / "version.json"
     first = done.read_text()
-    runner.run("version", ("-m", "mpgen", "--version"))
+    runner.run("version", ("-m", "mpgen", "--version"), 1)
     assert done.read_text() == first
     assert json.loads(first)["seconds"] > 0
     with pytest.raises(SystemExit, match=r"wrong: failed, see .*wrong\.log"):
-        runner.run("wrong", ("-m", "mpgen", "no_such_command"))
+        runner.run("wrong", ("-m", "mpgen", "no_such_command"), 1)
     assert "no_such_command" in (tmp_path / "steps" / "wrong.log").read_text()
     said = capsys.readouterr().out.splitlines()
     assert [line.split(" ", 1)[1].split(":")[0] for line in said] == ["step 1 of 3, version", "step 3 of 3, wrong"]
+
+
+def test_the_base_has_all_cores_and_rows_share_them(reproduce, tmp_path, monkeypatch):
+    say = ("-c", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    monkeypatch.setattr(reproduce.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(reproduce, "worlds", lambda *given: [])
+    monkeypatch.setattr(reproduce, "row_steps", lambda row, *given: [(row, say)])
+    rows = (reproduce.BASE, "all", "f1_ct")
+    reproduce.reproduce(rows, [0], reproduce.Overlays(), 1, reproduce.Runner(tmp_path), jobs=2)
+    assert [(tmp_path / "steps" / f"{row}.log").read_text() for row in rows] == ["6\n", "3\n", "3\n"]
 
 
 def test_a_failure_stops_what_runs_beside_it(reproduce, tmp_path, monkeypatch):
@@ -73,14 +83,14 @@ def test_a_failure_stops_what_runs_beside_it(reproduce, tmp_path, monkeypatch):
         "bad": [("bad", ("-m", "mpgen", "no_such_command"))],
         "long": [("long", ("--version",)), ("after", ("--version",))],
     }
-    runner = reproduce.Runner(tmp_path, threads=1)
+    runner = reproduce.Runner(tmp_path)
     run, begun = runner.run, []
 
-    def watched(name, arguments):
+    def watched(name, arguments, threads):
         begun.append(name)
         if name == "long":
             assert runner.stopped.wait(60)
-        run(name, arguments)
+        run(name, arguments, threads)
 
     monkeypatch.setattr(runner, "run", watched)
     monkeypatch.setattr(reproduce, "worlds", lambda *given: [])

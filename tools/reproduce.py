@@ -5,10 +5,10 @@
     python tools/reproduce.py --preset gpu                        # a larger network on one GPU
     python tools/reproduce.py --draw                              # table and figures of what is there
 
-A row is a file of configs/ablation; all go on from one FramePack-F1, which is trained first. On a CPU as many rows are
-made side by side as there are cores, each with one thread, which is faster than one row with all of them. The same
-command again goes on where it stopped: a step that is done has a file in OUTPUT/steps. Results: OUTPUT/results.json and
-.csv, table.md, and a figure for each question.
+A row is a file of configs/ablation; all go on from one FramePack-F1, which is trained first, with all cores. On a CPU
+as many rows are then made side by side as there are cores, each with one thread, which is faster than one after the
+other. The same command again goes on where it stopped: a step that is done has a file in OUTPUT/steps. Results:
+OUTPUT/results.json and .csv, table.md, and a figure for each question.
 """
 
 import argparse
@@ -98,20 +98,18 @@ class Runner:
 
     Args:
         output: where steps leave a file when they are done, and a log.
-        threads: of each command.
         steps: how many there are in all, done ones included.
         begun: how many of them were met.
     """
 
     output: Path
-    threads: int
     steps: int = 0
     begun: int = 0
     running: set[subprocess.Popen] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, name: str, arguments: Sequence[str]) -> None:
-        """Runs a step unless it is done; run again it goes on where it stopped.
+    def run(self, name: str, arguments: Sequence[str], threads: int) -> None:
+        """Runs a step unless it is done, with so many threads; run again it goes on where it stopped.
 
         Raises:
             SystemExit: it failed, or was stopped.
@@ -126,7 +124,7 @@ class Runner:
         print(f"{place}, {name}: {' '.join(arguments)}", flush=True)
         began = time.monotonic()
         spent = float(spent_path.read_text()) if spent_path.exists() else 0.0
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         with log.open("a", encoding="utf-8") as file:
             command = [sys.executable, *arguments]
             process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment)
@@ -202,21 +200,21 @@ def reproduce(
     Raises:
         SystemExit: a step failed; those beside it were stopped.
     """
-    output, scoring = runner.output, threading.Lock()
+    output, scoring, cores = runner.output, threading.Lock(), os.cpu_count() or 1
     first = [*worlds(rows, videos, output), *row_steps(BASE, 0, overlays, videos, output)]
     chains = [list(row_steps(row, seed, overlays, videos, output)) for seed in seeds for row in rows if row != BASE]
     runner.steps = sum(map(len, (first, *chains)))
 
-    def run(chain: Sequence[Step]) -> None:
+    def run(chain: Sequence[Step], threads: int) -> None:
         for name, arguments in chain:
-            runner.run(name, arguments)
+            runner.run(name, arguments, threads)
         with scoring:
             write_results(gather(output, ROWS), where(), output)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for together in ([first], chains):
-                done, _ = wait([pool.submit(run, chain) for chain in together], return_when=FIRST_EXCEPTION)
+            for together, threads in (([first], cores), (chains, max(1, cores // jobs))):
+                done, _ = wait([pool.submit(run, chain, threads) for chain in together], return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
         except BaseException:
@@ -250,14 +248,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, help="rows side by side; default one for each core, one on a GPU")
     parser.add_argument("--draw", action="store_true", help="only table and figures of what is there")
     options = parser.parse_args()
-    output, cores = options.output.resolve(), os.cpu_count() or 1
-    jobs = options.jobs or (cores if options.preset == "cpu" else 1)
+    output = options.output.resolve()
+    jobs = options.jobs or ((os.cpu_count() or 1) if options.preset == "cpu" else 1)
     if options.videos < 1 or jobs < 1:
         parser.error(f"--videos {options.videos} --jobs {jobs}: at least 1 of each is wanted")
     preset = () if options.preset == "cpu" else (f"configs/ablation/{options.preset}.yaml",)
     overlays = Overlays(preset, tuple(str(path.resolve()) for path in options.overlay))
     if not options.draw:
-        runner = Runner(output, max(1, cores // jobs))
+        runner = Runner(output)
         reproduce(options.rows, options.seeds, overlays, options.videos, runner, jobs)
         print()
     results = gather(output, ROWS)
