@@ -47,7 +47,7 @@ WORLDS = {
     ),
     "drift": (
         *("--families", "{occlude: 1, panback: 1, steady: 1}"),
-        *("--hidden_seconds", "[2.0,4.0]", "--pixel_frames", "[145]", "--cue_seconds", "1.5"),
+        *("--hidden_seconds", "[2.0,4.0]", "--pixel_frames", "[361]", "--cue_seconds", "1.5"),
     ),
     "minutes": (
         *("--families", "{panback: 1}", "--hidden_seconds", "[1.0,6.0]", "--pixel_frames", "[3601]"),
@@ -85,10 +85,10 @@ class Suite:
 def suites(videos: int) -> tuple[Suite, ...]:
     """Is a hidden thing remembered (in true history, in one's own), does the picture drift, does a place last?"""
     return (
-        Suite("return", "hidden", 2 * videos, 3.0, "return", without=BACKWARDS),
-        Suite("recall", "hidden", 2 * videos, 8.0, "witness", without=BACKWARDS),
-        Suite("drift", "drift", videos, 12.0, "first_frame"),
-        Suite("minutes", "minutes", max(videos // 12, 1), 300.0, "first_frame", rows=MINUTES),
+        Suite("return", "hidden", videos, 3.0, "return", without=BACKWARDS),
+        Suite("recall", "hidden", videos, 8.0, "witness", without=BACKWARDS),
+        Suite("drift", "drift", videos, 30.0, "first_frame"),
+        Suite("minutes", "minutes", max(videos // 16, 1), 300.0, "first_frame", rows=MINUTES),
     )
 
 
@@ -241,9 +241,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default 0 1 2")
     parser.add_argument("--preset", choices=["cpu", "gpu"], default="cpu", help="size of network, data and training")
     parser.add_argument("--overlay", type=Path, nargs="+", default=[], help="configs to lay over those of every row")
-    parser.add_argument(
-        "--videos", type=int, default=24, help="scored for drift; twice as many for recall (default 24)"
-    )
+    parser.add_argument("--videos", type=int, default=48, help="scored of each kind (default 48); of minutes fewer")
     parser.add_argument("--output", type=Path, default=Path("runs/reproduce"), help="default runs/reproduce")
     parser.add_argument("--jobs", type=int, help="rows side by side; default one for each core, one on a GPU")
     parser.add_argument("--draw", action="store_true", help="only table and figures of what is there")

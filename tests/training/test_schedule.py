@@ -25,6 +25,12 @@ def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine():
     assert all(a >= b for a, b in pairwise(found[4:]))
 
 
+def test_the_rate_may_stay_at_the_peak_before_it_falls():
+    held = rates(14, warmup_updates=2, hold_updates=5, total_updates=11, final_fraction=0.1)
+    assert held[2:8] == pytest.approx([2.0] * 6)
+    assert held[7:] == pytest.approx(rates(7, warmup_updates=0, total_updates=4, final_fraction=0.1))
+
+
 def test_a_final_fraction_of_one_keeps_the_peak():
     assert rates(9, warmup_updates=0, total_updates=5, final_fraction=1.0) == pytest.approx([2.0] * 9)
 
