@@ -25,12 +25,10 @@ from tqdm import tqdm
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.runs import load_for_generation
 from mpgen.data.atomic import replacing
-from mpgen.data.world.families import sample_scene
 from mpgen.data.world.render import render_scene
 from mpgen.data.world.scenes import PALETTE, SHAPES, Scene, Track
-from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.truth import HiddenSpan, load_truth
-from mpgen.data.world.writer import plan_world
+from mpgen.data.world.writer import load_settings, plan_world, scene_of
 from mpgen.errors import UserError
 
 DRAWS = 4  # at sigma 1 the answer should not depend on the noise; the mean over a few draws sees to it
@@ -82,7 +80,7 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
     Raises:
         UserError: there is none.
     """
-    settings = WorldSettings(**json.loads((world / "world.json").read_text(encoding="utf-8"))["settings"])
+    settings = load_settings(world)
     frames = model.denoiser.layout.section_pixel_frames
     answers = []
     for plan in tqdm([plan for plan in plan_world(settings) if plan.split == "val"], unit="video", leave=False):
@@ -94,7 +92,7 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
         number = (span.first_seen - 1) // frames
         shown = truth.objects[span.object_id].visible[1 + number * frames : 1 + (number + 1) * frames]
         if len(shown) == frames and shown.mean() >= SHOWN:
-            scene = sample_scene(settings, plan.family, plan.pixel_frames, (1, plan.index))
+            scene = scene_of(settings, plan)
             answers.append(_answer(model, plan.name, scene, span, number, settings.size_px))
     if not answers:
         raise UserError(f"{world}: no held-out video of occlude or curtain in which something hidden comes out")
@@ -108,9 +106,9 @@ def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, numbe
     others = [track for track in scene.tracks if track is not target]
 
     def section(tracks: Sequence[Track]) -> Float[Tensor, " values"]:
-        return _latents(model, replace(scene, tracks=tuple(tracks)), number + 1, size_px)[1][-1].flatten()
+        return scene_latents(model, replace(scene, tracks=tuple(tracks)), number + 1, size_px)[1][-1].flatten()
 
-    start, sections = _latents(model, scene, number, size_px)
+    start, sections = scene_latents(model, scene, number, size_px)
     empty = section(others)
     expected = _expected(model, scene, start, sections).flatten() - empty
     candidates = torch.stack([section([*others, replace(target, colour=c, shape=s)]) - empty for c, s in identities])
@@ -122,7 +120,7 @@ def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, numbe
     )
 
 
-def _latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) -> tuple[Tensor, list[Tensor]]:
+def scene_latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) -> tuple[Tensor, list[Tensor]]:
     """The start image and so many sections, each `[1, c, t, h, w]`."""
     frames = model.denoiser.layout.section_pixel_frames
     shorter = scene.between(0, 1 + num_sections * frames)
@@ -131,13 +129,17 @@ def _latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) 
     return latents[:, :, :1], list(latents[:, :, 1:].split(model.denoiser.layout.section, 2)) if num_sections else []
 
 
+def start_image(model: LoadedModel, scene: Scene) -> Float[Tensor, "1 3 h w"]:
+    """In [-1, 1], as the image encoder is given it."""
+    image = render_scene(scene.between(0, 1), model.height_px)[0]
+    return rearrange(torch.from_numpy(image), "h w c -> 1 c h w").float() / 127.5 - 1
+
+
 @torch.no_grad()
 def _expected(model: LoadedModel, scene: Scene, start: Tensor, sections: Sequence[Tensor]) -> Float[Tensor, "c t h w"]:
     """The mean of the next section, as the model has it: noise minus velocity at sigma 1."""
     denoiser = model.denoiser
-    image = render_scene(scene.between(0, 1), model.height_px)[0]
-    picture = rearrange(torch.from_numpy(image), "h w c -> 1 c h w").float() / 127.5 - 1
-    guidance = model.encoders.guidance([scene.caption], picture)
+    guidance = model.encoders.guidance([scene.caption], start_image(model, scene))
     history, memory = denoiser.begin(start, guidance)
     for section in sections:
         history, memory = denoiser.remember(history, memory, section)

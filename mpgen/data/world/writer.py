@@ -25,6 +25,7 @@ from mpgen.data.atomic import replacing
 from mpgen.data.video import VideoWriter
 from mpgen.data.world.families import FAMILIES, sample_scene
 from mpgen.data.world.render import render_chunks
+from mpgen.data.world.scenes import Scene
 from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.truth import build_truth, save_truth
 from mpgen.errors import UserError
@@ -80,6 +81,24 @@ def plan_world(settings: WorldSettings) -> tuple[VideoPlan, ...]:
     return tuple(plans)
 
 
+def load_settings(root: Path) -> WorldSettings:
+    """What a finished world was made with.
+
+    Raises:
+        UserError: the folder is not a finished world.
+    """
+    try:
+        stored = json.loads((root / _DONE).read_text(encoding="utf-8"))["settings"]
+        return WorldSettings(**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{root}: wanted a folder that `mpgen world` has finished, with {_DONE}") from error
+
+
+def scene_of(settings: WorldSettings, plan: VideoPlan) -> Scene:
+    """The story of one video, which follows from the world's seed, the video's split and its number."""
+    return sample_scene(settings, plan.family, plan.pixel_frames, (("train", "val").index(plan.split), plan.index))
+
+
 def render_world(settings: WorldSettings, root: Path, processes: int = 2, overwrite: bool = False) -> WorldSummary:
     """Make the world's files in `root`, or only those that are missing.
 
@@ -114,8 +133,7 @@ def render_world(settings: WorldSettings, root: Path, processes: int = 2, overwr
 
 def render_video(settings: WorldSettings, root: Path, plan: VideoPlan) -> None:
     """Write one video and its truth; the video comes last, so a video that is there has its truth."""
-    key = (("train", "val").index(plan.split), plan.index)
-    scene = sample_scene(settings, plan.family, plan.pixel_frames, key)
+    scene = scene_of(settings, plan)
     visible = []
     size = settings.size_px
     with VideoWriter(root / "videos" / f"{plan.name}.mp4", settings.fps, size, size, crf=CRF) as video:
@@ -153,8 +171,7 @@ def _manifest(settings: WorldSettings, plans: tuple[VideoPlan, ...]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["video", "caption", "split", "family", "pixel_frames", "fps"])
     for plan in plans:
-        key = (("train", "val").index(plan.split), plan.index)
-        caption = sample_scene(settings, plan.family, plan.pixel_frames, key).caption
+        caption = scene_of(settings, plan).caption
         table.writerow([f"videos/{plan.name}.mp4", caption, plan.split, plan.family, plan.pixel_frames, settings.fps])
     return text.getvalue()
 

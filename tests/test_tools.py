@@ -1,0 +1,96 @@
+"""The tools that look into a model, on models whose answer is known."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpgen.checkpoints import load_for_generation
+from mpgen.data.world.settings import WorldSettings
+from mpgen.data.world.writer import render_world
+from mpgen.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Videos in which curtains open again, in sections of 8 frames."""
+    folder = tmp_path_factory.mktemp("curtains")
+    families = {"curtain": 1.0, "occlude": 0.0, "panback": 0.0, "steady": 0.0, "bounce": 0.0}
+    settings = WorldSettings(
+        size_px=32,
+        fps=8,
+        train_videos=0,
+        val_videos=3,
+        pixel_frames=(49,),
+        families=families,
+        hidden_seconds=(1.0, 2.0),
+    )
+    render_world(settings, folder, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_for_generation(trained, torch.device("cpu"))
+
+
+def test_a_model_that_knows_what_comes_is_found_to_expect_it(world, model, monkeypatch):
+    import expected_identity as tool
+
+    def knows(model, scene, start, sections):
+        return tool.scene_latents(model, scene, len(sections) + 1, 32)[1][-1][0]
+
+    monkeypatch.setattr(tool, "_expected", knows)
+    answers = tool.expected_identities(model, world, 48)
+    assert answers
+    for answer in answers:
+        assert (answer.expected_colour, answer.expected_shape) == (answer.colour, answer.shape)
+        assert answer.similarity == pytest.approx(1.0, abs=1e-4)
+        assert answer.hidden_seconds >= 1.0
+
+
+def test_expected_identity_says_what_it_found_and_where(world, trained, tmp_path, monkeypatch, capsys):
+    import expected_identity as tool
+
+    out = tmp_path / "out.json"
+    options = ["--world", str(world), "--ckpt_path", str(trained), "--output", str(out)]
+    monkeypatch.setattr(sys, "argv", ["expected_identity.py", *options])
+    tool.main()
+    found = json.loads(out.read_text())
+    assert found["videos"] == len(found["answers"]) > 0
+    assert str(out) in capsys.readouterr().out
+
+
+def test_at_no_noise_the_estimate_is_the_data_and_a_sample_is_not(world, model, monkeypatch):
+    import carried_sharpness as tool
+
+    monkeypatch.setattr(tool, "SIGMAS", (1e-4, 1.0))
+    true, own = (tool.watch(model, world, videos=2, sections=3, own=own) for own in (False, True))
+    assert true.sharpness["estimate at 0.0001"] == pytest.approx([1.0] * 3, abs=0.01)
+    assert true.error["estimate at 0.0001"] == pytest.approx([0.0] * 3, abs=0.01)
+    assert min(true.error["sample of 10 steps"]) > 0.1
+    assert true.error["sample of 2 steps"][0] == own.error["sample of 2 steps"][0]  # the first has the same past
+    assert true.error["sample of 2 steps"][1] != own.error["sample of 2 steps"][1]
+
+
+def test_too_many_sections_for_the_world_are_refused(world, model):
+    import carried_sharpness as tool
+
+    with pytest.raises(UserError, match=r"no held-out video of 81 frames, which 10 sections need \(--sections\)"):
+        tool.watch(model, world, videos=2, sections=10, own=False)
+
+
+def test_a_folder_that_is_no_world_is_refused(tmp_path, model):
+    import expected_identity as tool
+
+    with pytest.raises(UserError, match="wanted a folder that `mpgen world` has finished"):
+        tool.expected_identities(model, tmp_path, 1)

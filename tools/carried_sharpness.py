@@ -1,0 +1,138 @@
+"""How sharp is what Direct Forcing carries, beside what the model's sampler makes? By noise level, without training.
+
+    python tools/carried_sharpness.py --world worlds/drift --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
+
+Videos of the world are gone through section by section, once told of their true past and once of the model's own. In
+each section the model makes its one-step estimate from several noise levels, the same in two steps, and samples of
+several steps. Sharpness is the mean absolute Laplacian of the latents, over the truth's; error is the root mean square
+of the difference to the truth.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from expected_identity import scene_latents, start_image
+from jaxtyping import Float
+from torch import Tensor
+
+from mpgen.checkpoints import LoadedModel
+from mpgen.checkpoints.runs import load_for_generation
+from mpgen.data.atomic import replacing
+from mpgen.data.world.writer import load_settings, plan_world, scene_of
+from mpgen.errors import UserError
+from mpgen.flow import LogitNormal, add_noise, sigma_schedule, to_clean
+from mpgen.sampling import euler
+from mpgen.tensors import Latents
+from mpgen.training.forcing import Forcing, SectionPass
+from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import section_losses
+
+SIGMAS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
+TWICE = (0.9, 0.5)
+STEPS = (2, 5, 10)
+LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+
+
+@dataclass
+class Watch(Forcing):
+    """Carries the data or the model's sample, and notes of every section what could have been carried.
+
+    Args:
+        own: whether the sample is carried.
+        sharpness, error: by what could have been carried, a number for each section.
+    """
+
+    own: bool
+    sharpness: dict[str, list[float]] = field(default_factory=dict)
+    error: dict[str, list[float]] = field(default_factory=dict)
+
+    def carry(self, section: SectionPass) -> Latents:
+        made = {f"estimate at {sigma}": _estimate(section, section.clean, sigma) for sigma in SIGMAS}
+        first, second = TWICE
+        made[f"{first}, then {second}"] = _estimate(section, _estimate(section, section.clean, first), second)
+        for steps in STEPS:
+            made[f"sample of {steps} steps"] = euler(section.velocity_fn, section.noise, sigma_schedule(steps))
+        true = _sharpness(section.clean)
+        for name, latents in made.items():
+            self.sharpness.setdefault(name, []).append(float(_sharpness(latents) / true))
+            self.error.setdefault(name, []).append(float((latents - section.clean).square().mean().sqrt()))
+        return latents if self.own else section.clean
+
+
+def _estimate(section: SectionPass, clean: Latents, sigma: float) -> Latents:
+    level = torch.full_like(section.sigma, sigma)
+    noisy = add_noise(clean, section.noise, level)
+    return to_clean(noisy, level, section.velocity_fn(noisy, sigma))
+
+
+def _sharpness(latents: Latents) -> Float[Tensor, ""]:
+    pictures = rearrange(latents, "b c t h w -> (b c t) 1 h w")
+    return F.conv2d(pictures, LAPLACIAN[None, None]).abs().mean()
+
+
+@torch.no_grad()
+def watch(model: LoadedModel, world: Path, videos: int, sections: int, own: bool) -> Watch:
+    """All that could have been carried in so many held-out videos, of which each has so many sections at least.
+
+    Raises:
+        UserError: no video is long enough.
+    """
+    settings = load_settings(world)
+    frames = 1 + sections * model.denoiser.layout.section_pixel_frames
+    plans = [plan for plan in plan_world(settings) if plan.split == "val" and plan.pixel_frames >= frames][:videos]
+    if not plans:
+        raise UserError(f"{world}: no held-out video of {frames} frames, which {sections} sections need (--sections)")
+    scenes = [scene_of(settings, plan) for plan in plans]
+    encoded = [scene_latents(model, scene, sections, settings.size_px) for scene in scenes]
+    start = torch.cat([first for first, _ in encoded])
+    pictures = torch.cat([start_image(model, scene) for scene in scenes])
+    guidance = model.encoders.guidance([scene.caption for scene in scenes], pictures)
+    seen = Watch(own)
+    # The last section carries nothing, so one more is given than is looked at.
+    latents = torch.cat([torch.cat([*after, after[-1]], 2) for _, after in encoded])
+    for _ in section_losses(
+        model.denoiser,
+        start,
+        latents,
+        guidance,
+        [plan.name for plan in plans],
+        forcing=seen,
+        sigma_draw=LogitNormal(),
+        noise=KeyedNoise(0, 0),
+        guidance_scale=model.guidance_scale,
+        memory_windows=0,
+    ):
+        pass
+    return seen
+
+
+def main() -> None:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", type=Path, required=True, help="folder made by mpgen world")
+    parser.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint of mpgen fit")
+    parser.add_argument("--videos", type=int, default=24, help="at most so many (default 24)")
+    parser.add_argument("--sections", type=int, default=7, help="of each video (default 7)")
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
+    options = parser.parse_args()
+    try:
+        model = load_for_generation(options.ckpt_path, torch.device("cpu"))
+        true, own = (watch(model, options.world, options.videos, options.sections, own) for own in (False, True))
+    except UserError as error:
+        parser.error(str(error))
+    with replacing(options.output) as unfinished:
+        unfinished.write_text(json.dumps({"true history": vars(true), "own history": vars(own)}, indent=1) + "\n")
+    print(f"{'':20}  true history     own history      (mean over sections; {options.output} has each)")
+    print(f"{'':20}  sharpness error  sharpness error")
+    for name in true.sharpness:
+        means = [sum(row[name]) / len(row[name]) for seen in (true, own) for row in (seen.sharpness, seen.error)]
+        print(f"{name:20}  {means[0]:9.2f} {means[1]:5.2f}  {means[2]:9.2f} {means[3]:5.2f}")
+
+
+if __name__ == "__main__":
+    main()
