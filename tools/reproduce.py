@@ -107,6 +107,7 @@ class Runner:
     begun: int = 0
     running: set[subprocess.Popen] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, name: str, arguments: Sequence[str], threads: int) -> None:
         """Runs a step unless it is done, with so many threads; run again it goes on where it stopped.
@@ -116,11 +117,12 @@ class Runner:
         """
         steps = self.output / "steps"
         done, log, spent_path = (steps / f"{name}{ending}" for ending in (".json", ".log", ".seconds"))
-        self.begun += 1
+        with self.counting:
+            self.begun = number = self.begun + 1
         if done.exists() or self.stopped.is_set():
             return
         steps.mkdir(parents=True, exist_ok=True)
-        place = f"{time.strftime('%H:%M:%S')} step {self.begun} of {self.steps}"
+        place = f"{time.strftime('%H:%M:%S')} step {number} of {self.steps}"
         print(f"{place}, {name}: {' '.join(arguments)}", flush=True)
         began = time.monotonic()
         spent = float(spent_path.read_text()) if spent_path.exists() else 0.0
