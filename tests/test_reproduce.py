@@ -109,9 +109,14 @@ def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> No
     drift = {
         "videos": [{"fps": 24}],
         "summary": {
-            who: {"all sections: found": estimated(value), "background: drift (dB)": estimated(-value)}
+            who: {
+                "all sections: found": estimated(value),
+                "objects found: drift": estimated(-0.3),
+                "background: drift (dB)": estimated(-value),
+            }
             for who, value in (("generated", found), ("truth", 1.0), ("copy", 0.1))
         },
+        "sections": {"generated": {"found": [estimated(0.9)["all"], None]}},
         "background_psnr": {"generated": [30.0, None, 28.0]},
         "evaluation": {"groups": [{"signed_drift": {"sharpness": {"mean": -0.01}}}]},
     }
@@ -149,6 +154,8 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
     assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
     assert math.isnan(first.curve[1])
+    assert first.found[0] == 0.9
+    assert "| 0.50 ± 0.10 | -0.30 ± 0.10 |" in reproduce.write_results([first], {}, tmp_path)  # over videos
     text = reproduce.write_results([first, second], {"commit": "abc"}, tmp_path)
     row, truth = (
         next(line for line in text.splitlines() if line.startswith(f"| {name}")) for name in ("all", "*truth")

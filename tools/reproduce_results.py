@@ -6,11 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,6 +28,8 @@ CHOICES = 36  # in the world "hidden": six colours, for the other two objects ha
 SUITES = ("return", "recall", "drift", "minutes")
 CEILING, FLOORS = "truth", ("copy", "shuffled")
 COST = "time an update"
+DRIFTS = {"objects drift": "share found", "background drift": "dB", "chart drift": "grey levels"}
+SPREAD = "Mean ± standard deviation over seeds; of one seed ± half of the 95 % interval over its videos."
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,12 @@ class Result:
     Args:
         row, seed: which.
         scores: by the name of a column; what was not measured is absent.
+        half_widths: of the 95 % interval of a score over this seed's videos, where a score is a mean over them.
         recalls: (seconds hidden, identity right) of every hidden thing that was seen in true frames: by suite, of those
             that came back; and under "expected", of what the model expects to come back.
         curve: background PSNR in dB of each generated frame, mean over the videos.
         fps: of that curve.
+        found: the share of the objects that are found, of each generated section.
         loss_sigma: training loss by noise level, mean of the last quarter of the updates.
         references: the same scores of the true videos (ceiling) and of the floors.
     """
@@ -46,9 +52,11 @@ class Result:
     row: str
     seed: int
     scores: dict[str, float]
+    half_widths: dict[str, float]
     recalls: dict[str, tuple[tuple[float, bool], ...]]
     curve: tuple[float, ...]
     fps: float
+    found: tuple[float, ...]
     loss_sigma: dict[str, float]
     references: dict[str, dict[str, float]]
 
@@ -59,6 +67,7 @@ COLUMNS: Mapping[str, tuple[str, str, int]] = {
     "identity, true history": ("return", "", 2),
     "identity, own history": ("recall", "", 2),
     "objects found": ("drift", "all sections: found", 2),
+    "objects drift": ("drift", "objects found: drift", 2),
     "position error": ("drift", "all sections: position error (diameters)", 2),
     "place PSNR": ("drift", "place: PSNR to the first visit (dB)", 1),
     "background PSNR": ("drift", "background: PSNR (dB)", 1),
@@ -81,7 +90,7 @@ def gather(output: Path, rows: Sequence[str]) -> list[Result]:
 
 
 def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path) -> Result:
-    scores, references = {}, defaultdict(dict)
+    scores, half_widths, references = {}, {}, defaultdict(dict)
     for column, (suite, metric, _) in COLUMNS.items():
         if scored[suite] is None:
             continue
@@ -90,6 +99,8 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
             if value is not None:
                 target = scores if who == "generated" else references[who]
                 target[column] = value["mean"]
+                if who == "generated" and value["half_width"] is not None:
+                    half_widths[column] = value["half_width"]
     recalls = {}
     for column, (suite, metric, _) in COLUMNS.items():
         if metric or scored[suite] is None:
@@ -97,7 +108,7 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
         recalls[suite] = _recalls(scored[suite])
         beyond = [right for seconds, right in recalls[suite] if seconds > REACH_SECONDS]
         if beyond:
-            scores[column] = float(np.mean(beyond))
+            scores[column], half_widths[column] = _share(beyond)
         for who, bins in scored[suite]["recall"].items():
             far = [(b["identity"]["mean"], b["identity"]["count"]) for b in bins]
             if who != "generated" and far:
@@ -110,7 +121,7 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
         ]
         recalls["expected"] = tuple(answers)
         if far := [right for seconds, right in answers if seconds > REACH_SECONDS]:
-            scores[EXPECTED] = float(np.mean(far))
+            scores[EXPECTED], half_widths[EXPECTED] = _share(far)
     group = scored["drift"]["evaluation"]["groups"][0]
     if (sharpness := group["signed_drift"].get("sharpness")) is not None:
         scores["sharpness drift"] = sharpness["mean"]
@@ -121,7 +132,25 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
         scores[COST] = spent["seconds"] / updates
     curve = [math.nan if value is None else value for value in scored["drift"]["background_psnr"]["generated"]]
     fps = float(scored["drift"]["videos"][0]["fps"])
-    return Result(row, seed, scores, recalls, tuple(curve), fps, losses, dict(references))
+    sections = scored["drift"]["sections"]["generated"]["found"]
+    return Result(
+        row=row,
+        seed=seed,
+        scores=scores,
+        half_widths=half_widths,
+        recalls=recalls,
+        curve=tuple(curve),
+        fps=fps,
+        found=tuple(math.nan if value is None else value["mean"] for value in sections),
+        loss_sigma=losses,
+        references=dict(references),
+    )
+
+
+def _share(right: Sequence[bool]) -> tuple[float, float]:
+    """The share that is right, and half of its 95 % interval (Wilson's, which is not empty where all are)."""
+    n, p, z = len(right), float(np.mean(right)), 1.96
+    return p, z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
 
 
 def _recalls(record: dict[str, Any]) -> tuple[tuple[float, bool], ...]:
@@ -175,18 +204,19 @@ def write_results(results: Sequence[Result], where: Mapping[str, str], output: P
         writer.writerows([r.row, r.seed, *(r.scores.get(column, "") for column in columns)] for r in results)
     with replacing(output / "table.md") as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
-    figures: dict[str, Callable[[Axes, Mapping[str, list[Result]]], None]] = {
-        "recall": _draw_recall,
-        "quality": _draw_quality,
-        "drift": _draw_drift,
-        "cost": _draw_cost,
-        "loss_sigma": _draw_loss,
+    figures: dict[str, list[Callable[[Axes, Mapping[str, list[Result]]], None]]] = {
+        "recall": [_draw_recall],
+        "quality": [_draw_found, _draw_background],
+        "drift": [partial(_draw_drift, column=column, unit=unit) for column, unit in DRIFTS.items()],
+        "cost": [_draw_cost],
+        "loss_sigma": [_draw_loss],
     }
     by_row = _by_row(results)
-    for name, draw in figures.items():
-        figure = Figure(figsize=(7.2, 4.2), dpi=120, layout="constrained")
+    for name, panels in figures.items():
+        figure = Figure(figsize=(2.4 + 4.8 * len(panels), 4.2), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
-        draw(figure.subplots(), by_row)
+        for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            draw(axes, by_row)
         with replacing(output / f"{name}.png") as unfinished:
             figure.savefig(unfinished, format="png")
     return text
@@ -199,22 +229,30 @@ def table(results: Sequence[Result], where: Mapping[str, str]) -> str:
     columns = [c for c in decimals if any(c in r.scores for r in results)]
     lines = [f"| row | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for row, found in by_row.items():
-        cells = [_cell([r.scores[c] for r in found if c in r.scores], decimals[c]) for c in columns]
+        cells = [_cell(*_mean(found, c), decimals[c]) for c in columns]
         lines.append(f"| {row} | {len(found)} | {' | '.join(cells)} |")
     for who in (CEILING, *FLOORS):
         known = [r.references[who] for r in results if who in r.references]
-        cells = [_cell([values[c] for values in known if c in values][:1], decimals[c]) for c in columns]
+        cells = [_cell(next((values[c] for values in known if c in values), None), None, decimals[c]) for c in columns]
         if any(cells):
             lines.append(f"| *{who}* | | {' | '.join(cells)} |")
     said = ", ".join(f"{key} {value}" for key, value in where.items())
-    return "\n".join([*lines, "", f"Mean ± standard deviation over seeds; seconds for the time. {said}."])
+    return "\n".join([*lines, "", f"{SPREAD} Seconds for the time. {said}."])
 
 
-def _cell(values: Sequence[float], decimals: int) -> str:
-    if not values:
+def _cell(mean: float | None, spread: float | None, decimals: int) -> str:
+    if mean is None:
         return ""
-    spread = f" ± {np.std(values, ddof=1):.{decimals}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{decimals}f}{spread}"
+    return f"{mean:.{decimals}f}" + ("" if spread is None else f" ± {spread:.{decimals}f}")
+
+
+def _mean(found: Sequence[Result], column: str) -> tuple[float | None, float | None]:
+    """Of a row's seeds, and how uncertain it is; see `SPREAD`."""
+    measured = [result for result in found if column in result.scores]
+    if len(measured) < 2:
+        return next(((r.scores[column], r.half_widths.get(column)) for r in measured), (None, None))
+    values = [result.scores[column] for result in measured]
+    return float(np.mean(values)), float(np.std(values, ddof=1))
 
 
 def _by_row(results: Iterable[Result]) -> dict[str, list[Result]]:
@@ -251,35 +289,46 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     _legend(axes)
 
 
-def _draw_quality(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+def _draw_found(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     for row, found in by_row.items():
-        length = min(len(result.curve) for result in found)
-        curves = np.ma.masked_invalid([result.curve[:length] for result in found])
-        curve = curves.mean(0).filled(math.nan)
-        axes.plot(np.arange(1, length + 1) / found[0].fps, curve, label=row, linewidth=1.2)
+        curve = _mean_curve([result.found for result in found])
+        axes.plot(np.arange(1, len(curve) + 1), curve, label=row, linewidth=1.2)
+    axes.set(xlabel="section", ylabel="share of the objects found", ylim=(0, 1.05), title="Do things stay?")
+    _legend(axes)
+
+
+def _draw_background(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+    for row, found in by_row.items():
+        curve = _mean_curve([result.curve for result in found])
+        axes.plot(np.arange(1, len(curve) + 1) / found[0].fps, curve, label=row, linewidth=1.2)
     axes.set(xlabel="seconds", ylabel="background PSNR (dB)", title="Does the picture stay?")
     _legend(axes)
 
 
-def _draw_drift(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
-    column = "background drift"
-    values = [[r.scores[column] for r in found if column in r.scores] for found in by_row.values()]
-    places = np.arange(len(values))
-    spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
-    axes.bar(places, [np.mean(v) if v else math.nan for v in values], yerr=spread, capsize=3)
+def _mean_curve(curves: Sequence[Sequence[float]]) -> Float[np.ndarray, " shortest"]:
+    length = min(map(len, curves))
+    return np.ma.masked_invalid([curve[:length] for curve in curves]).mean(0).filled(math.nan)
+
+
+def _draw_drift(axes: Axes, by_row: Mapping[str, list[Result]], column: str, unit: str) -> None:
+    means = [_mean(found, column) for found in by_row.values()]
+    heights, spreads = [math.nan if mean is None else mean for mean, _ in means], [spread or 0.0 for _, spread in means]
+    places = np.arange(len(means))
+    axes.bar(places, heights, yerr=spreads, capsize=3)
     axes.set_xticks(places, list(by_row), rotation=40, ha="right", fontsize=7)
-    axes.set(ylabel="dB", title="Background PSNR, last minus first 15 %")
+    axes.set(ylabel=unit, title=f"{column.capitalize()}: last minus first 15 %")
 
 
 def _draw_cost(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     for row, found in by_row.items():
-        points = [(r.scores[COST], r.scores["background drift"]) for r in found if COST in r.scores]
-        if points:
-            x, y = np.mean(points, 0)
-            axes.plot(x, y, "o", label=row)
-            axes.annotate(row, (x, y), (4, 3), textcoords="offset points", fontsize=7)
+        (cost, _), (drift, spread) = _mean(found, COST), _mean(found, "objects drift")
+        if cost is not None and drift is not None:
+            axes.errorbar(cost, drift, spread or 0.0, fmt="o", capsize=3)
+            axes.annotate(row, (cost, drift), (4, 3), textcoords="offset points", fontsize=7)
     axes.set(
-        xlabel="seconds of training an update", ylabel="background drift (dB)", title="What holding the picture costs"
+        xlabel="seconds of training an update",
+        ylabel="objects drift (share found)",
+        title="What holding the picture costs",
     )
 
 

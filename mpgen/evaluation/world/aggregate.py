@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpgen.evaluation.world.scores import RecallScore, VideoScores
+from mpgen.evaluation.world.background import drift
+from mpgen.evaluation.world.scores import ObjectScores, RecallScore, VideoScores
 
 ALL = "all"
 HIDDEN_SECONDS = (0.0, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, math.inf)  # bounds of the bins
@@ -36,6 +37,10 @@ def _present(value: float | bool | None) -> list[float]:
     return [] if value is None else [float(value)]
 
 
+def _found(section: Sequence[ObjectScores]) -> float:
+    return float(np.mean([thing.found for thing in section])) if section else math.nan
+
+
 def _returned(video: VideoScores) -> list[RecallScore]:
     return [recall for recall in video.recalls if recall.witnessed and recall.came_back]
 
@@ -52,6 +57,7 @@ METRICS: MappingProxyType[str, Callable[[VideoScores], list[float]]] = MappingPr
         "all sections: position error (diameters)": lambda s: [
             o.position_error_diameters for section in s.sections for o in section
         ],
+        "objects found: drift": lambda s: _present(drift(np.array([_found(section) for section in s.sections]))),
         "recall: came back (seen in true frames)": lambda s: [float(r.came_back) for r in s.recalls if r.witnessed],
         "recall: colour, if it came back": lambda s: [float(r.colour_right) for r in _returned(s)],
         "recall: identity, if it came back": lambda s: [float(r.identity_right) for r in _returned(s)],

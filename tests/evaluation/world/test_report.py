@@ -53,6 +53,15 @@ def test_sums_count_every_video_once_in_its_family_and_once_in_all(stories):
     assert [value.mean for value in section_curves(scores)["found"]] == [1] * 8
 
 
+def test_objects_that_fade_away_drift(stories):
+    story = stories["steady"]
+    faded = story.frames.copy()
+    faded[-40:] = faded[:1] * 0 + 90
+    true, gone = (summarise([score_clip(f, story.truth, story.frames)]) for f in (story.frames, faded))
+    assert true["objects found: drift"]["all"].mean == 0
+    assert gone["objects found: drift"]["all"].mean == -1
+
+
 def test_recall_is_sorted_by_hidden_time(stories):
     story = stories["occlude"]
     scores = [score_clip(story.frames, story.truth, story.frames, story.truth.witness_frames)]
