@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -138,26 +138,29 @@ def recall_bins(videos: Sequence[VideoScores]) -> list[RecallBin]:
 
 
 def shuffled_identities(videos: Sequence[VideoScores]) -> list[VideoScores]:
-    """The same videos, each with the hidden things of another coming back: what recall is worth without a memory."""
-    recalls = [recall for video in videos for recall in video.recalls]
-    identities = [(recall.seen_colour, recall.seen_shape) for recall in recalls]
-    others = iter(identities[1:] + identities[:1])
-    shuffled, truths = [], iter(identities)
-    for video in videos:
-        swapped = []
-        for recall in video.recalls:
-            own, other = next(truths), next(others)
-            swapped.append(
-                replace(
-                    recall,
-                    seen_colour=other[0],
-                    seen_shape=other[1],
-                    colour_right=own[0] == other[0],
-                    identity_right=own == other,
-                )
-            )
-        shuffled.append(replace(video, recalls=tuple(swapped)))
-    return shuffled
+    """The same videos, each with the hidden things of the next coming back: what recall is worth without a memory.
+
+    Where only one video has something to recall there is no other, and nothing is recalled.
+    """
+    recalled = [video.recalls for video in videos if video.recalls]
+    if len(recalled) < 2:
+        return [replace(video, recalls=()) for video in videos]
+    following = iter(recalled[1:] + recalled[:1])
+    return [
+        replace(video, recalls=tuple(map(_mistaken, video.recalls, cycle(next(following))))) if video.recalls else video
+        for video in videos
+    ]
+
+
+def _mistaken(own: RecallScore, other: RecallScore) -> RecallScore:
+    seen = (other.seen_colour, other.seen_shape)
+    return replace(
+        own,
+        seen_colour=other.seen_colour,
+        seen_shape=other.seen_shape,
+        colour_right=own.seen_colour == other.seen_colour,
+        identity_right=(own.seen_colour, own.seen_shape) == seen,
+    )
 
 
 def _finite_mean(values: np.ndarray) -> list[float]:

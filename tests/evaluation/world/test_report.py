@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from mpgen.data.video import VideoWriter
 from mpgen.data.world.settings import WorldSettings
 from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
-from mpgen.evaluation.world.aggregate import estimate, recall_bins, section_curves, summarise
+from mpgen.evaluation.world.aggregate import estimate, recall_bins, section_curves, shuffled_identities, summarise
 from mpgen.evaluation.world.command import copy_last, score_world
 from mpgen.evaluation.world.scores import score_clip
 
@@ -68,6 +69,20 @@ def test_recall_is_sorted_by_hidden_time(stories):
     (found,) = recall_bins(scores)
     assert found.low <= scores[0].recalls[0].hidden_seconds < found.high
     assert (found.colour.mean, found.colour.count, found.identity.mean) == (1, 1, 1)
+
+
+def test_shuffled_things_come_from_another_video_however_often_each_comes_back(stories):
+    story = stories["occlude"]
+    scores = score_clip(story.frames, story.truth, story.frames, story.truth.witness_frames)
+    (recall,) = scores.recalls
+    red, blue = (replace(recall, seen_colour=colour) for colour in ("red", "blue"))
+    none, often, once = (replace(scores, recalls=recalls) for recalls in ((), (red, red, red), (blue,)))
+    shuffled = shuffled_identities([none, often, once])
+    assert [len(video.recalls) for video in shuffled] == [0, 3, 1]
+    assert not any(recall.colour_right or recall.identity_right for video in shuffled for recall in video.recalls)
+    same = shuffled_identities([often, none, often])
+    assert all(recall.identity_right for video in same for recall in video.recalls)
+    assert not any(video.recalls for video in shuffled_identities([none, often]))  # there is no other
 
 
 def test_the_copy_shows_the_last_given_frame_for_ever():
