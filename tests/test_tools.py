@@ -89,6 +89,25 @@ def test_too_many_sections_for_the_world_are_refused(world, model):
         tool.watch(model, world, videos=2, sections=10, own=False)
 
 
+def test_a_strip_has_a_row_for_the_truth_and_for_each_folder(world, tmp_path, monkeypatch, capsys):
+    import film_strip as tool
+    from PIL import Image
+
+    videos, heights = str(world / "videos"), []
+    for generated in ([videos], [f"one={videos}", f"two={videos}"]):
+        out = tmp_path / "strip.png"
+        options = ["--truth", videos, "--generated", *generated, "--output", str(out), "--videos", "1"]
+        monkeypatch.setattr(sys, "argv", ["film_strip.py", *options])
+        tool.main()
+        with Image.open(out) as picture:
+            heights.append(picture.height)
+        assert capsys.readouterr().out.strip() == str(out)
+    assert heights[1] == pytest.approx(heights[0] * 3 / 2, rel=0.05)
+    monkeypatch.setattr(sys, "argv", ["film_strip.py", *options[:-1], "0"])
+    with pytest.raises(SystemExit, match="--videos 0, --columns 9: at least 1 and 2 are wanted"):
+        tool.main()
+
+
 def test_a_folder_that_is_no_world_is_refused(tmp_path, model):
     import expected_identity as tool
 

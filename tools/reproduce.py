@@ -8,7 +8,7 @@
 A row is a file of configs/ablation; all go on from one FramePack-F1, which is trained first, with all cores. On a CPU
 as many rows are then made side by side as there are cores, each with one thread, which is faster than one after the
 other. The same command again goes on where it stopped: a step that is done has a file in OUTPUT/steps. Results:
-OUTPUT/results.json and .csv, table.md, and a figure for each question.
+OUTPUT/results.json and .csv, table.md, a figure for each question, and memory.png, where some rows are seen.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from film_strip import film_strip
 from reproduce_results import gather, write_results
 
 from mpgen.data.atomic import replacing
@@ -34,7 +35,7 @@ BASE = "framepack_f1"
 NOT_ROWS = ("shared", "gpu", BASE)
 ROWS = (BASE, *sorted(path.stem for path in ABLATION.glob("*.yaml") if path.stem not in NOT_ROWS))
 BACKWARDS = ("framepack_f0",)  # makes the end first, so it cannot go on from given frames
-MINUTES = ("f1_ct", "memorypack", "all")  # also make videos of five minutes
+SHOWN = ("f1_ct", "memorypack", "all")  # rows that also make videos of five minutes, and are seen in memory.png
 STEPS = 10
 
 
@@ -88,7 +89,7 @@ def suites(videos: int) -> tuple[Suite, ...]:
         Suite("return", "hidden", videos, 3.0, "return", without=BACKWARDS),
         Suite("recall", "hidden", videos, 8.0, "witness", without=BACKWARDS),
         Suite("drift", "drift", videos, 30.0, "first_frame"),
-        Suite("minutes", "minutes", max(videos // 16, 1), 300.0, "first_frame", rows=MINUTES),
+        Suite("minutes", "minutes", max(videos // 16, 1), 300.0, "first_frame", rows=SHOWN),
     )
 
 
@@ -262,6 +263,9 @@ def main() -> None:
     if not results:
         raise SystemExit(f"{output}: has no scores yet; wanted a run without --draw first")
     print(write_results(results, where(), output))
+    made = {row: output / row / f"seed{options.seeds[0]}" / "recall" for row in SHOWN}
+    if made := {row: folder for row, folder in made.items() if folder.is_dir()}:
+        film_strip(output / "worlds" / "hidden" / "videos", made, output / "memory.png", videos=4, columns=12, fps=FPS)
 
 
 if __name__ == "__main__":
