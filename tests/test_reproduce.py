@@ -149,7 +149,8 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.scores["identity, own history"] == 0.5  # one second is inside the window
     assert second.scores["identity, true history"] == 1.0
     assert first.scores["expected identity"] == 0.0
-    assert first.scores["place, last - first minute"] == pytest.approx(25 - 29)
+    assert first.scores["place PSNR, first minute of five"] == pytest.approx(29)
+    assert first.scores["place PSNR, last minute"] == pytest.approx(25)
     assert first.scores["time an update"] == 2.0
     assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
     assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
