@@ -1,5 +1,6 @@
 """The `mpgen` command: a table of subcommands, each imported only when it is called, so that help comes at once."""
 
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -110,6 +111,10 @@ COMMANDS: dict[str, Command | Group] = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which a scheduler sends: what Ctrl-C leaves whole is left whole, and no process stays behind."""
+
+
 def main() -> None:
     """Runs the subcommand named first; a user's mistake is one line and exit status 2."""
     argv = sys.argv[1:]
@@ -119,13 +124,23 @@ def main() -> None:
     if argv[0] == "--version":
         print(f"mpgen {__version__}")
         return
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         _pick(COMMANDS, argv[0], "mpgen").run(argv[0], argv[1:])
     except UserError as error:
         sys.exit(_complain(str(error)))
+    except Terminated:
+        print("mpgen: terminated", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         print("mpgen: interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def _pick(table: Mapping[str, Named], name: str, prefix: str) -> Named:

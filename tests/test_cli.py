@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import tomllib
@@ -72,6 +73,13 @@ def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
 
     monkeypatch.setattr(cli.Command, "run", interrupt)
     assert run(monkeypatch, capsys, "world") == (130, "", "mpgen: interrupted\n")
+
+
+def test_a_scheduler_that_says_stop_is_told_so_and_the_handler_is_put_back(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli.Command, "run", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert run(monkeypatch, capsys, "world") == (143, "", "mpgen: terminated\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,6 +102,31 @@ def test_a_failure_stops_what_runs_beside_it(reproduce, tmp_path, monkeypatch):
         reproduce.reproduce(["bad", "long"], [0], reproduce.Overlays(), 1, runner, jobs=2)
     assert begun == ["bad", "long", "after"] or begun == ["long", "bad", "after"]
     assert not (tmp_path / "steps" / "long.json").exists()
+
+
+def is_running(group: int) -> bool:
+    """Whether a process of the group is there, as children are unless they leave it."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_terminated_run_leaves_nothing_running(tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "reproduce.py"), "--rows", "f1_ct", "--output", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as run:
+        assert "step 1 of" in run.stdout.readline()
+        run.terminate()
+        _, said = run.communicate(timeout=60)
+    assert said.splitlines()[-1] == "stopped; the same command goes on"
+    assert run.returncode == 1
+    deadline = time.monotonic() + 20  # a child that tidies up ends a moment later
+    while is_running(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(run.pid)
+    assert not (tmp_path / "steps" / "world_hidden.json").exists()
 
 
 def estimated(mean: float) -> dict:

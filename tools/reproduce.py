@@ -14,6 +14,7 @@ OUTPUT/results.json and .csv, table.md, a figure for each question, and memory.p
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -256,8 +257,12 @@ def main() -> None:
     preset = () if options.preset == "cpu" else (f"configs/ablation/{options.preset}.yaml",)
     overlays = Overlays(preset, tuple(str(path.resolve()) for path in options.overlay))
     if not options.draw:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops what runs, as Ctrl-C does
         runner = Runner(output)
-        reproduce(options.rows, options.seeds, overlays, options.videos, runner, jobs)
+        try:
+            reproduce(options.rows, options.seeds, overlays, options.videos, runner, jobs)
+        except KeyboardInterrupt:
+            raise SystemExit("stopped; the same command goes on") from None
         print()
     results = gather(output, ROWS)
     if not results:

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -146,13 +145,16 @@ def render_video(settings: WorldSettings, root: Path, plan: VideoPlan) -> None:
 
 
 def _render_all(settings: WorldSettings, root: Path, plans: list[VideoPlan], processes: int) -> None:
-    # Spawned, not forked: the caller may already have started threads of torch.
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn")) if processes > 1 else nullcontext()
     render = partial(render_video, settings, root)
-    with pool as executor:
-        done: Iterable[None] = map(render, plans) if executor is None else executor.map(render, plans, chunksize=4)
+    # Spawned, not forked: the caller may already have started threads of torch.
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn")) if processes > 1 else None
+    done: Iterable[None] = map(render, plans) if pool is None else pool.map(render, plans, chunksize=4)
+    try:
         for _ in tqdm(done, desc="world", unit="video", total=len(plans), disable=None):
             pass
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)  # who is told to stop does not wait for what has not begun
 
 
 def _in_turn(weights: dict[Any, float]) -> Iterator[Any]:
