@@ -75,6 +75,17 @@ def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):
     assert run(monkeypatch, capsys, "world") == (130, "", "mpgen: interrupted\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [({}, cli.SPIN_COUNT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_wait_briefly_unless_told_otherwise(monkeypatch, capsys, given, wanted):
+    monkeypatch.setattr(cli.os, "environ", dict(given))
+    monkeypatch.setattr(cli.Command, "run", lambda *_: None)
+    run(monkeypatch, capsys, "world")
+    assert cli.os.environ.get("GOMP_SPINCOUNT") == wanted
+
+
 def test_a_scheduler_that_says_stop_is_told_so_and_the_handler_is_put_back(monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(cli.Command, "run", lambda *_: signal.raise_signal(signal.SIGTERM))
