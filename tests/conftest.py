@@ -203,7 +203,8 @@ def fit(
 ) -> pl.Trainer:
     """Trains for so many updates in all and leaves `last.ckpt` in the folder."""
     keeper = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1, save_top_k=0)
-    given = {"limit_val_batches": 0, "logger": False, "num_sanity_val_steps": 0} | options
+    quiet = {"enable_progress_bar": False, "logger": False}
+    given = {"limit_val_batches": 0, "num_sanity_val_steps": 0} | quiet | options
     with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="cpu",
@@ -211,7 +212,6 @@ def fit(
             max_steps=updates,
             max_epochs=-1,
             callbacks=[EMA(decay=0.9), *callbacks, keeper],
-            enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
             inference_mode=False,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -29,7 +29,7 @@ from mpgen.errors import UserError
 from mpgen.faults import Parameter, Schema, innermost, parameters_of
 from mpgen.parser import explain, missing_file, refuse_nulls
 from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
-from mpgen.training.callbacks.progress import ClosingWords
+from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
 from mpgen.training.callbacks.record import Record
 from mpgen.training.callbacks.throughput import Throughput
 from mpgen.training.callbacks.watch import Watch, first_failure
@@ -206,7 +206,7 @@ class MpgenCLI(LightningCLI):
         record = Record(self.parser.dump(self.config, skip_unset=False))
         own = [*watched, Throughput(), self.closing_words, record, Preemption()]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
-            own.append(TQDMProgressBar())  # Lightning would take another one where the library rich happens to be
+            own.append(ResumedProgressBar())  # Lightning would take another one where the library rich happens to be
         return super()._instantiate_trainer(config, [*callbacks, *own])
 
     def before_fit(self) -> None:

@@ -1,14 +1,28 @@
-"""Where to find what was made."""
+"""How far the work is, and where to find what was made."""
 
+import math
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from mpgen.training.callbacks.samples import SampleVideos
+
+
+class ResumedProgressBar(TQDMProgressBar):
+    """Lightning's, which amid an epoch begins with no total and counts what was done before as done just now."""
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_start(trainer, *_)
+        if done := trainer.fit_loop.epoch_loop.batch_progress.current.processed:
+            bar, total = self.train_progress_bar, min(trainer.num_training_batches, done + self.total_train_batches)
+            bar.reset(int(total) if math.isfinite(total) else None)
+            bar.initial = bar.n = bar.last_print_n = done
+            bar.set_description(f"Epoch {trainer.current_epoch}")
 
 
 class ClosingWords(pl.Callback):

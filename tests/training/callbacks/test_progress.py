@@ -1,6 +1,6 @@
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mpgen.training.callbacks.progress import ClosingWords
+from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
 from mpgen.training.callbacks.samples import SampleVideos
 from mpgen.training.callbacks.throughput import Throughput
 
@@ -18,3 +18,21 @@ def test_a_run_ends_by_saying_what_it_made_and_what_to_type_next(fit, make_modul
     assert f"{sampler.written[0].parent} (1 mp4" in said
     assert f"tensorboard --logdir {tmp_path}" in said
     assert f"mpgen generate --ckpt_path {tmp_path / 'last.ckpt'}" in said
+
+
+class BarsFirstUpdate(ResumedProgressBar):
+    """Keeps what the bar shows after the first update."""
+
+    def on_train_batch_end(self, *given) -> None:
+        super().on_train_batch_end(*given)
+        if not hasattr(self, "shown"):
+            self.shown = self.train_progress_bar.format_dict
+
+
+def test_a_resumed_bar_counts_on_from_what_was_done(fit, make_module, make_small_data, tmp_path):
+    whole, resumed = BarsFirstUpdate(), BarsFirstUpdate()
+    fit(make_module(), make_small_data(), tmp_path, 1, callbacks=[whole], enable_progress_bar=True)
+    last = tmp_path / "last.ckpt"
+    fit(make_module(), make_small_data(), tmp_path, 2, callbacks=[resumed], enable_progress_bar=True, ckpt_path=last)
+    shown = [[bar.shown[key] for key in ("initial", "n", "total")] for bar in (whole, resumed)]
+    assert shown == [[0, 1, 1], [1, 2, 2]]  # so the rate is of one update
