@@ -63,7 +63,9 @@ def test_a_step_is_done_once_and_a_failure_says_where_to_look(reproduce, tmp_pat
     first = done.read_text()
     runner.run("version", ("-m", "mpgen", "--version"), 1)
     assert done.read_text() == first
-    assert json.loads(first)["seconds"] > 0
+    record = json.loads(first)
+    assert record["seconds"] > 0
+    assert set(record["where"]) == {"commit", "machine", "torch", "date"}
     with pytest.raises(SystemExit, match=r"wrong: failed, see .*wrong\.log"):
         runner.run("wrong", ("-m", "mpgen", "no_such_command"), 1)
     assert "no_such_command" in (tmp_path / "steps" / "wrong.log").read_text()
@@ -172,7 +174,7 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     lines = ["step,loss,loss_sigma/0.0-0.2", *(f"{step},0.1,{step / 10}" for step in range(8))]
     (run / "metrics.csv").write_text("\n".join(lines))
     (tmp_path / "steps").mkdir()
-    (tmp_path / "steps" / "all_seed0_fit.json").write_text('{"seconds": 16.0}')
+    (tmp_path / "steps" / "all_seed0_fit.json").write_text('{"seconds": 16.0, "where": {"commit": "abc"}}')
     first, second = reproduce.gather(tmp_path, reproduce.ROWS)
     assert first.scores["identity, own history"] == 0.5  # one second is inside the window
     assert second.scores["identity, true history"] == 1.0
@@ -184,14 +186,14 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
     assert math.isnan(first.curve[1])
     assert first.found[0] == 0.9
-    assert "| 0.50 ± 0.10 | -0.30 ± 0.10 |" in reproduce.write_results([first], {}, tmp_path)  # over videos
-    text = reproduce.write_results([first, second], {"commit": "abc"}, tmp_path)
+    assert "| 0.50 ± 0.10 | -0.30 ± 0.10 |" in reproduce.write_results([first], tmp_path)  # over videos
+    text = reproduce.write_results([first, second], tmp_path)
     row, truth = (
         next(line for line in text.splitlines() if line.startswith(f"| {name}")) for name in ("all", "*truth")
     )
     assert "| 2 | 0.75 ± 0.35 | 0.75 ± 0.35 | 0.60 ± 0.14 |" in row
     assert "1.00" in truth
-    assert "commit abc" in text
+    assert "Trained at commit abc." in text
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["results"][0]["curve"] == [30.0, None, 28.0]
     assert (tmp_path / "results.csv").read_text().count("\n") == 3

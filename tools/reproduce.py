@@ -126,7 +126,7 @@ class Runner:
         steps.mkdir(parents=True, exist_ok=True)
         place = f"{time.strftime('%H:%M:%S')} step {number} of {self.steps}"
         print(f"{place}, {name}: {' '.join(arguments)}", flush=True)
-        began = time.monotonic()
+        circumstances, began = where(), time.monotonic()
         spent = float(spent_path.read_text()) if spent_path.exists() else 0.0
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         with log.open("a", encoding="utf-8") as file:
@@ -140,8 +140,9 @@ class Runner:
             spent_path.write_text(str(spent))
             what = "stopped" if self.stopped.is_set() else "failed"
             raise SystemExit(f"{name}: {what}, see {log}; the same command goes on")
+        record = {"command": list(arguments), "seconds": spent, "where": circumstances}
         with replacing(done) as unfinished:
-            unfinished.write_text(json.dumps({"command": list(arguments), "seconds": spent}) + "\n")
+            unfinished.write_text(json.dumps(record) + "\n")
 
     def stop(self) -> None:
         """What runs is told to stop, which saves what it has; nothing new begins."""
@@ -213,7 +214,7 @@ def reproduce(
         for name, arguments in chain:
             runner.run(name, arguments, threads)
         with scoring:
-            write_results(gather(output, ROWS), where(), output)
+            write_results(gather(output, ROWS), output)
 
     with ThreadPoolExecutor(jobs) as pool:
         try:
@@ -227,7 +228,7 @@ def reproduce(
 
 
 def where() -> dict[str, str]:
-    """The commit, the machine and the time, for the table."""
+    """The commit, the machine and the day of a step, for the table."""
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     return {
@@ -267,7 +268,7 @@ def main() -> None:
     results = gather(output, ROWS)
     if not results:
         raise SystemExit(f"{output}: has no scores yet; wanted a run without --draw first")
-    print(write_results(results, where(), output))
+    print(write_results(results, output))
     made = {row: output / row / f"seed{options.seeds[0]}" / "recall" for row in SHOWN}
     if made := {row: folder for row, folder in made.items() if folder.is_dir()}:
         film_strip(output / "worlds" / "hidden" / "videos", made, output / "memory.png", videos=4, columns=12, fps=FPS)

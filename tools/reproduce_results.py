@@ -46,6 +46,7 @@ class Result:
         found: the share of the objects that are found, of each generated section.
         loss_sigma: training loss by noise level, mean of the last quarter of the updates.
         references: the same scores of the true videos (ceiling) and of the floors.
+        where: commit, machine, version of torch and day of the training.
     """
 
     row: str
@@ -58,6 +59,7 @@ class Result:
     found: tuple[float, ...]
     loss_sigma: dict[str, float]
     references: dict[str, dict[str, float]]
+    where: dict[str, str]
 
 
 # Column of the table -> suite, metric of the world's scores, decimals.
@@ -129,7 +131,8 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
     if scored["minutes"] is not None and (minutes := _minutes(scored["minutes"])) is not None:
         scores[FIRST_MINUTE], scores[LAST_MINUTE] = minutes
     losses, updates = _losses(folder / "run")
-    if (spent := _read(fit)) is not None and updates:
+    spent = _read(fit) or {}
+    if spent and updates:
         scores[COST] = spent["seconds"] / updates
     curve = [math.nan if value is None else value for value in scored["drift"]["background_psnr"]["generated"]]
     fps = float(scored["drift"]["videos"][0]["fps"])
@@ -145,6 +148,7 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
         found=tuple(math.nan if value is None else value["mean"] for value in sections),
         loss_sigma=losses,
         references=dict(references),
+        where=spent.get("where", {}),
     )
 
 
@@ -192,10 +196,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def write_results(results: Sequence[Result], where: Mapping[str, str], output: Path) -> str:
+def write_results(results: Sequence[Result], output: Path) -> str:
     """results.json, results.csv, table.md and the figures; the table is given back."""
-    text = table(results, where)
-    record = {"where": dict(where), "results": [asdict(result) for result in results]}
+    text = table(results)
+    record = {"results": [asdict(result) for result in results]}
     with replacing(output / "results.json") as unfinished:
         unfinished.write_text(json.dumps(_plain(record), indent=1) + "\n", encoding="utf-8")
     columns = [*COLUMNS, *EXTRA]
@@ -223,7 +227,7 @@ def write_results(results: Sequence[Result], where: Mapping[str, str], output: P
     return text
 
 
-def table(results: Sequence[Result], where: Mapping[str, str]) -> str:
+def table(results: Sequence[Result]) -> str:
     """Markdown: a line a row, mean and standard deviation over seeds, then the references."""
     decimals = {column: places for column, (_, _, places) in COLUMNS.items()} | EXTRA
     by_row = _by_row(results)
@@ -237,8 +241,11 @@ def table(results: Sequence[Result], where: Mapping[str, str]) -> str:
         cells = [_cell(next((values[c] for values in known if c in values), None), None, decimals[c]) for c in columns]
         if any(cells):
             lines.append(f"| *{who}* | | {' | '.join(cells)} |")
-    said = ", ".join(f"{key} {value}" for key, value in where.items())
-    return "\n".join([*lines, "", f"{SPREAD} Seconds for the time. {said}."])
+    where: dict[str, list[str]] = defaultdict(list)
+    for key, value in sorted({item for r in results for item in r.where.items()}):
+        where[key].append(value)
+    said = "; ".join(f"{key} {', '.join(values)}" for key, values in where.items())
+    return "\n".join([*lines, "", f"{SPREAD} Seconds for the time. Trained at {said or 'unknown'}."])
 
 
 def _cell(mean: float | None, spread: float | None, decimals: int) -> str:
