@@ -47,7 +47,8 @@ def test_every_row_begins_from_the_base_and_is_scored_on_what_suits_it(reproduce
     assert "framepack_f0_seed3_recall_generate" not in chains["framepack_f0"]
     assert "all_seed3_minutes_generate" in chains["all"]
     assert "structure_b_seed3_minutes_generate" not in chains["structure_b"]
-    assert {name for name, _ in reproduce.worlds(["structure_b"], 12, tmp_path)} == {"world_hidden", "world_drift"}
+    worlds = {name.removeprefix("world_") for name, _ in reproduce.worlds(["structure_b"], 12, tmp_path)}
+    assert worlds == {"hidden", "elsewhere", "drift"}
 
 
 def test_a_preset_is_laid_under_a_row_and_an_overlay_over_it(reproduce, tmp_path):
@@ -163,7 +164,8 @@ def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> No
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(record))
     said = {"hidden_seconds": 4.0, "colour": "red", "shape": "disc", "expected_colour": "red", "expected_shape": "ring"}
-    (folder / "expected.json").write_text(json.dumps({"answers": [said]}))
+    for name, answers in (("expected", [said]), ("expected_elsewhere", [said | {"expected_shape": "disc"}])):
+        (folder / f"{name}.json").write_text(json.dumps({"answers": answers}))
 
 
 def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce, tmp_path):
@@ -179,6 +181,7 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.scores["identity, own history"] == 0.5  # one second is inside the window
     assert second.scores["identity, true history"] == 1.0
     assert first.scores["expected identity"] == 0.0
+    assert first.scores["expected identity, elsewhere"] == 1.0
     assert first.scores["place PSNR, first minute of five"] == pytest.approx(29)
     assert first.scores["place PSNR, last minute"] == pytest.approx(25)
     assert first.scores["time an update"] == 2.0

@@ -1,12 +1,12 @@
-"""What does a model expect to come out from behind the wall? A test of memory without samples, by counterfactuals.
+"""What does a model expect to come into sight again? A test of memory without samples, by counterfactuals.
 
     python tools/expected_identity.py --world worlds/hidden --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
 
-Each video of `occlude` or `curtain` is given in true frames until the section in which the hidden object comes out (the
-last of them, for what opens a curtain is then known). One forward at sigma 1 gives the mean of what the model holds
-possible there. The same scene is rendered with each other colour and shape, and without the object; what points most
-nearly from the empty scene to what is expected is the model's answer. Unlike a sample it does not depend on when the
-object comes out, nor on how well it is drawn.
+Each video of `occlude`, `curtain` or `panback` is given in true frames until the section in which the hidden object is
+seen again (the last of them, for what opens a curtain is then known). One forward at sigma 1 gives the mean of what
+the model holds possible there. The same scene is rendered with each other colour and shape, and without the object;
+what points most nearly from the empty scene to what is expected is the model's answer. Unlike a sample it does not
+depend on when the object is seen, nor on how well it is drawn.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from mpgen.data.world.truth import HiddenSpan, load_truth
 from mpgen.data.world.writer import load_settings, plan_world, scene_of
 from mpgen.errors import UserError
 
+FAMILIES = ("occlude", "curtain", "panback")
 DRAWS = 4  # at sigma 1 the answer should not depend on the noise; the mean over a few draws sees to it
 SHOWN = 0.25  # of the object on average over the section, or there is too little to expect
 
@@ -53,7 +54,7 @@ def main() -> None:
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--world", type=Path, required=True, help="folder made by mpgen world, with videos of occlude or curtain"
+        "--world", type=Path, required=True, help=f"folder made by mpgen world, with videos of {', '.join(FAMILIES)}"
     )
     parser.add_argument("--ckpt_path", type=Path, required=True, help="checkpoint of mpgen fit")
     parser.add_argument("--videos", type=int, default=48, help="at most so many (default 48)")
@@ -75,7 +76,7 @@ def main() -> None:
 
 
 def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[Answer]:
-    """The model's answers on the videos in which something comes out early enough in a section to be expected.
+    """The model's answers on the videos in which something is seen again early enough in a section to be expected.
 
     Raises:
         UserError: there is none.
@@ -87,7 +88,7 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
         truth = load_truth(world / "truth" / f"{plan.name}.json")
         firsts = {span.object_id: span for span in reversed(truth.hidden_spans)}.values()
         span = max(firsts, key=lambda span: span.first_seen, default=None)
-        if plan.family not in ("occlude", "curtain") or span is None or len(answers) == videos:
+        if plan.family not in FAMILIES or span is None or len(answers) == videos:
             continue
         number = (span.first_seen - 1) // frames
         shown = truth.objects[span.object_id].visible[1 + number * frames : 1 + (number + 1) * frames]
@@ -95,7 +96,7 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
             scene = scene_of(settings, plan)
             answers.append(_answer(model, plan.name, scene, span, number, settings.size_px))
     if not answers:
-        raise UserError(f"{world}: no held-out video of occlude or curtain in which something hidden comes out")
+        raise UserError(f"{world}: no held-out video of {', '.join(FAMILIES)} in which something hidden is seen again")
     return answers
 
 

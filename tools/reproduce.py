@@ -41,11 +41,15 @@ STEPS = 10
 
 
 # Options of `mpgen world`: what hides behind a curtain for longer than FramePack's window reaches (28 frames, 2.3 s);
-# what drifts; a place that is left and seen again for five minutes.
+# what is seen again elsewhere in the picture; what drifts; a place that is left and seen again for five minutes.
 WORLDS = {
     "hidden": (
         *("--families", "{curtain: 1}", "--hidden_seconds", "[2.0,7.0]", "--pixel_frames", "[169]"),
         *("--bounce_objects", "[3,3]"),
+    ),
+    "elsewhere": (
+        *("--families", "{occlude: 1, panback: 1}"),
+        *("--hidden_seconds", "[2.0,7.0]", "--pixel_frames", "[169]", "--cue_seconds", "1.5"),
     ),
     "drift": (
         *("--families", "{occlude: 1, panback: 1, steady: 1}"),
@@ -56,6 +60,7 @@ WORLDS = {
     ),
 }  # fmt: skip
 FPS = 12  # of configs/ablation/shared.yaml
+EXPECTED = {"expected": "hidden", "expected_elsewhere": "elsewhere"}  # what expected_identity.py writes: of a world
 
 
 @dataclass(frozen=True)
@@ -165,9 +170,11 @@ class Overlays:
 
 def worlds(rows: Sequence[str], videos: int, output: Path) -> Iterator[Step]:
     """The worlds that these rows are scored on."""
-    needed = [suite for suite in suites(videos) if any(suite.is_for(row) for row in rows)]
-    for name in dict.fromkeys(suite.world for suite in needed):
-        most = max(suite.videos for suite in needed if suite.world == name)
+    needed = [(suite.world, suite.videos) for suite in suites(videos) if any(suite.is_for(row) for row in rows)]
+    if set(rows) - set(BACKWARDS):
+        needed.append(("elsewhere", 2 * videos))  # about half of them are suitable
+    for name in dict.fromkeys(name for name, _ in needed):
+        most = max(count for world, count in needed if world == name)
         size = ("--train_videos", "0", "--val_videos", str(most), "--seed", "1000", "--fps", str(FPS))
         yield f"world_{name}", (*MPGEN, "world", "--output", str(output / "worlds" / name), *size, *WORLDS[name])
 
@@ -184,8 +191,9 @@ def row_steps(row: str, seed: int, overlays: Overlays, videos: int, output: Path
     checkpoint = ("--ckpt_path", str(folder / "run" / "checkpoints" / "last.ckpt"))
     yield f"{row}_seed{seed}_fit", (*MPGEN, "fit", *fit)
     if row not in BACKWARDS:
-        expect = ("--world", str(output / "worlds" / "hidden"), "--output", str(folder / "expected.json"))
-        yield f"{row}_seed{seed}_expect", ("tools/expected_identity.py", *checkpoint, *expect)
+        for name, world in EXPECTED.items():
+            expect = ("--world", str(output / "worlds" / world), "--output", str(folder / f"{name}.json"))
+            yield f"{row}_seed{seed}_{name}", ("tools/expected_identity.py", *checkpoint, *expect)
     for suite in suites(videos):
         if not suite.is_for(row):
             continue

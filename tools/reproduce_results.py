@@ -23,8 +23,10 @@ from mpgen.training.logs import SIGMA_EDGES
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12
 HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 9.0)
-EXPECTED = "expected identity"
-CHOICES = 36  # in the world "hidden": six colours, for the other two objects have two of eight, and six shapes
+EXPECTED = {"expected": "expected identity", "expected_elsewhere": "expected identity, elsewhere"}  # file -> column
+CHOICES = (
+    36  # six colours in the world "hidden", where two objects have two of eight, and six shapes; elsewhere 24 or 42
+)
 SUITES = ("return", "recall", "drift", "minutes")
 CEILING, FLOORS = "truth", ("copy", "shuffled")
 DRIFTS = {"objects drift": "share found", "background drift": "dB", "chart drift": "grey levels"}
@@ -40,7 +42,7 @@ class Result:
         scores: by the name of a column; what was not measured is absent.
         half_widths: of the 95 % interval of a score over this seed's videos, where a score is a mean over them.
         recalls: (seconds hidden, identity right) of every hidden thing that was seen in true frames: by suite, of those
-            that came back; and under "expected", of what the model expects to come back.
+            that came back; and by file of `EXPECTED`, of what the model expects to see again.
         curve: background PSNR in dB of each generated frame, mean over the videos.
         fps: of that curve.
         found: the share of the objects that are found, of each generated section.
@@ -70,6 +72,7 @@ COLUMNS: Mapping[str, tuple[str, str, int]] = {
     "objects found": ("drift", "all sections: found", 2),
     "objects drift": ("drift", "objects found: drift", 2),
     "position error": ("drift", "all sections: position error (diameters)", 2),
+    "landmarks found": ("drift", "place: landmarks found", 2),
     "place PSNR": ("drift", "place: PSNR to the first visit (dB)", 1),
     "background PSNR": ("drift", "background: PSNR (dB)", 1),
     "background drift": ("drift", "background: drift (dB)", 2),
@@ -77,7 +80,7 @@ COLUMNS: Mapping[str, tuple[str, str, int]] = {
 }
 COST = "time an update"
 FIRST_MINUTE, LAST_MINUTE = "place PSNR, first minute of five", "place PSNR, last minute"
-EXTRA = {EXPECTED: 2, "sharpness drift": 3, FIRST_MINUTE: 1, LAST_MINUTE: 1, COST: 2}
+EXTRA = {**dict.fromkeys(EXPECTED.values(), 2), "sharpness drift": 3, FIRST_MINUTE: 1, LAST_MINUTE: 1, COST: 2}
 
 
 def gather(output: Path, rows: Sequence[str]) -> list[Result]:
@@ -117,14 +120,14 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
             if who != "generated" and far:
                 means, counts = zip(*far, strict=True)
                 references[who][column] = float(np.average(means, weights=counts))
-    if (expected := _read(folder / "expected.json")) is not None:
+    for name, column in EXPECTED.items():
         answers = [
             (a["hidden_seconds"], (a["colour"], a["shape"]) == (a["expected_colour"], a["expected_shape"]))
-            for a in expected["answers"]
+            for a in (_read(folder / f"{name}.json") or {"answers": []})["answers"]
         ]
-        recalls["expected"] = tuple(answers)
+        recalls[name] = tuple(answers)
         if far := [right for seconds, right in answers if seconds > REACH_SECONDS]:
-            scores[EXPECTED], half_widths[EXPECTED] = _share(far)
+            scores[column], half_widths[column] = _share(far)
     group = scored["drift"]["evaluation"]["groups"][0]
     if (sharpness := group["signed_drift"].get("sharpness")) is not None:
         scores["sharpness drift"] = sharpness["mean"]
@@ -210,7 +213,10 @@ def write_results(results: Sequence[Result], output: Path) -> str:
     with replacing(output / "table.md") as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
     figures: dict[str, list[Callable[[Axes, Mapping[str, list[Result]]], None]]] = {
-        "recall": [_draw_recall],
+        "recall": [
+            partial(_draw_recall, name="expected", title="Is what is hidden expected back where it was?"),
+            partial(_draw_recall, name="expected_elsewhere", title="Elsewhere in the picture?"),
+        ],
         "quality": [_draw_found, _draw_background],
         "drift": [partial(_draw_drift, column=column, unit=unit) for column, unit in DRIFTS.items()],
         "cost": [_draw_cost],
@@ -275,11 +281,11 @@ def _legend(axes: Axes) -> None:
         axes.legend(fontsize=7)
 
 
-def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
+def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]], name: str, title: str) -> None:
     for row, found in by_row.items():
         x, y = [], []
         for low, high in pairwise(HIDDEN_BINS):
-            recalls = [recall for result in found for recall in result.recalls.get("expected", ())]
+            recalls = [recall for result in found for recall in result.recalls.get(name, ())]
             inside = [(seconds, right) for seconds, right in recalls if low <= seconds < high]
             if inside:
                 x.append(np.mean([s for s, _ in inside]))
@@ -292,7 +298,7 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
         xlabel="seconds hidden",
         ylabel="identity right",
         ylim=(-0.03, 1.05),
-        title="Is what is hidden expected back?",
+        title=title,
     )
     _legend(axes)
 
