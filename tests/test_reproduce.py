@@ -137,8 +137,12 @@ def estimated(mean: float) -> dict:
 
 
 def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> None:
+    things = [[{"found": share}] for share in (1.0, 1.0, 1.0 - found)]
+    videos = [
+        {"name": name, "fps": 24, "sections": things, "background_drift": -found, "chart_drift": None} for name in "ab"
+    ]
     drift = {
-        "videos": [{"fps": 24}],
+        "videos": videos,
         "summary": {
             who: {
                 "all sections: found": estimated(value),
@@ -215,3 +219,16 @@ def test_it_runs_and_goes_on(reproduce, tmp_path, monkeypatch, capsys):
     assert "| magi | 1 |" in first
     reproduce.main()
     assert "mpgen" not in capsys.readouterr().out  # nothing was run again
+
+
+def test_drift_is_compared_with_teacher_forcings_on_the_same_videos(reproduce, tmp_path):
+    import reproduce_results as results
+
+    write_scores(tmp_path / "memorypack" / "seed0", 0.8, (True, True, True))
+    write_scores(tmp_path / "all" / "seed0", 0.4, (True, True, True))
+    teacher, direct = reproduce.gather(tmp_path, ["memorypack", "all"])
+    assert results.drift_share([direct], [teacher], "objects drift") == pytest.approx((0.5, 0.5, 0.5))
+    assert results.drift_share([direct], [teacher], "chart drift") is None
+    assert "| all | 0.50 (0.50 to 0.50) | 0.50 (0.50 to 0.50) |  |" in reproduce.write_results(
+        [teacher, direct], tmp_path
+    )

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -18,18 +18,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mpgen.data.atomic import replacing
+from mpgen.evaluation.world.background import drift
 from mpgen.training.logs import SIGMA_EDGES
 
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12
 HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 9.0)
 EXPECTED = {"expected": "expected identity", "expected_elsewhere": "expected identity, elsewhere"}  # file -> column
-CHOICES = (
-    36  # six colours in the world "hidden", where two objects have two of eight, and six shapes; elsewhere 24 or 42
-)
+# In the world "hidden" six colours, for two objects have two of eight, and six shapes; in "elsewhere" 24 or 42.
+CHOICES = 36
 SUITES = ("return", "recall", "drift", "minutes")
 CEILING, FLOORS = "truth", ("copy", "shuffled")
 DRIFTS = {"objects drift": "share found", "background drift": "dB", "chart drift": "grey levels"}
+TEACHER = "memorypack"  # teacher forcing, whose drift the others' is measured by
 SPREAD = "Mean ± standard deviation over seeds; of one seed ± half of the 95 % interval over its videos."
 
 
@@ -43,6 +44,7 @@ class Result:
         half_widths: of the 95 % interval of a score over this seed's videos, where a score is a mean over them.
         recalls: (seconds hidden, identity right) of every hidden thing that was seen in true frames: by suite, of those
             that came back; and by file of `EXPECTED`, of what the model expects to see again.
+        drifts: of each video, by the name of a column, where it has one.
         curve: background PSNR in dB of each generated frame, mean over the videos.
         fps: of that curve.
         found: the share of the objects that are found, of each generated section.
@@ -56,6 +58,7 @@ class Result:
     scores: dict[str, float]
     half_widths: dict[str, float]
     recalls: dict[str, tuple[tuple[float, bool], ...]]
+    drifts: dict[str, dict[str, float]]
     curve: tuple[float, ...]
     fps: float
     found: tuple[float, ...]
@@ -146,6 +149,7 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
         scores=scores,
         half_widths=half_widths,
         recalls=recalls,
+        drifts=_drifts(scored["drift"]["videos"]),
         curve=tuple(curve),
         fps=fps,
         found=tuple(math.nan if value is None else value["mean"] for value in sections),
@@ -164,6 +168,17 @@ def _share(right: Sequence[bool]) -> tuple[float, float]:
 def _recalls(record: dict[str, Any]) -> tuple[tuple[float, bool], ...]:
     recalls = [recall for video in record["videos"] for recall in video["recalls"]]
     return tuple((r["hidden_seconds"], r["identity_right"]) for r in recalls if r["witnessed"] and r["came_back"])
+
+
+def _drifts(videos: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    drifts: dict[str, dict[str, float]] = {column: {} for column in DRIFTS}
+    for video in videos:
+        found = [[thing["found"] for thing in section] for section in video["sections"]]
+        objects = drift(np.array([np.mean(section) if section else math.nan for section in found]))
+        for column, value in zip(DRIFTS, (objects, video["background_drift"], video["chart_drift"]), strict=True):
+            if value is not None:
+                drifts[column][video["name"]] = value
+    return drifts
 
 
 def _minutes(record: dict[str, Any]) -> tuple[float, float] | None:
@@ -247,11 +262,46 @@ def table(results: Sequence[Result]) -> str:
         cells = [_cell(next((values[c] for values in known if c in values), None), None, decimals[c]) for c in columns]
         if any(cells):
             lines.append(f"| *{who}* | | {' | '.join(cells)} |")
+    lines += ["", *_drift_table(by_row)]
     where: dict[str, list[str]] = defaultdict(list)
     for key, value in sorted({item for r in results for item in r.where.items()}):
         where[key].append(value)
     said = "; ".join(f"{key} {', '.join(values)}" for key, values in where.items())
     return "\n".join([*lines, "", f"{SPREAD} Seconds for the time. Trained at {said or 'unknown'}."])
+
+
+def _drift_table(by_row: Mapping[str, list[Result]]) -> Iterator[str]:
+    """Drift of every row as a share of teacher forcing's, on the same videos."""
+    if TEACHER not in by_row:
+        return
+    yield f"| drift, {TEACHER} is 1 (95 % interval) | {' | '.join(DRIFTS)} |"
+    yield "|---" * (len(DRIFTS) + 1) + "|"
+    for row, found in by_row.items():
+        shares = [drift_share(found, by_row[TEACHER], column) for column in DRIFTS]
+        cells = ["" if share is None else "{:.2f} ({:.2f} to {:.2f})".format(*share) for share in shares]
+        if row != TEACHER and any(cells):
+            yield f"| {row} | {' | '.join(cells)} |"
+
+
+def drift_share(
+    found: Sequence[Result], teacher: Sequence[Result], column: str, draws: int = 5000
+) -> tuple[float, float, float] | None:
+    """Mean drift over the teacher's, and its 95 % interval (bootstrap over pairs of one seed's one video).
+
+    None where they have fewer than two videos in common, or where the teacher does not surely drift.
+    """
+    known = {(r.seed, name): value for r in teacher for name, value in r.drifts[column].items()}
+    own = {(r.seed, name): value for r in found for name, value in r.drifts[column].items()}
+    pairs = np.array([(own[key], known[key]) for key in known if key in own])
+    if len(pairs) < 2:
+        return None
+    drawn = np.random.default_rng(0).integers(0, len(pairs), (draws, len(pairs)))
+    means = pairs[drawn].mean(1)
+    if np.sign(np.quantile(means[:, 1], (0.025, 0.975))).prod() <= 0:
+        return None
+    low, high = np.quantile(means[:, 0] / means[:, 1], (0.025, 0.975))
+    ours, theirs = pairs.mean(0)
+    return float(ours / theirs), float(low), float(high)
 
 
 def _cell(mean: float | None, spread: float | None, decimals: int) -> str:
