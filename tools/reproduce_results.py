@@ -23,7 +23,8 @@ from mpgen.training.logs import SIGMA_EDGES
 
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12
-HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 9.0)
+HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 14.0)
+FEWEST = 3  # answers in a bin, or it is not drawn
 EXPECTED = {"expected": "expected identity", "expected_elsewhere": "expected identity, elsewhere"}  # file -> column
 # In the world "hidden" six colours, for two objects have two of eight, and six shapes; in "elsewhere" 24 or 42.
 CHOICES = 36
@@ -332,16 +333,17 @@ def _legend(axes: Axes) -> None:
 
 
 def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]], name: str, title: str) -> None:
-    for row, found in by_row.items():
+    for number, (row, found) in enumerate(by_row.items()):
         x, y = [], []
         for low, high in pairwise(HIDDEN_BINS):
             recalls = [recall for result in found for recall in result.recalls.get(name, ())]
             inside = [(seconds, right) for seconds, right in recalls if low <= seconds < high]
-            if inside:
+            if len(inside) >= FEWEST:
                 x.append(np.mean([s for s, _ in inside]))
                 y.append(np.mean([right for _, right in inside]))
         if x:
-            axes.plot(x, y, "o-", markersize=4, label=row)
+            ring = 3 + 1.5 * (len(by_row) - number)  # rows that stand at one place are seen as rings around each other
+            axes.plot(x, y, "o-", markersize=ring, markerfacecolor="none", linewidth=1, label=row)
     axes.axhline(1 / CHOICES, color="black", linewidth=1, linestyle=":", label=f"chance, 1 of {CHOICES}")
     axes.axvline(REACH_SECONDS, color="gray", linewidth=1, label="FramePack's window")
     axes.set(
