@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -232,3 +233,26 @@ def test_drift_is_compared_with_teacher_forcings_on_the_same_videos(reproduce, t
     assert "| all | 0.50 (0.50 to 0.50) | 0.50 (0.50 to 0.50) |  |" in reproduce.write_results(
         [teacher, direct], tmp_path
     )
+
+
+def test_the_seeds_of_one_video_do_not_narrow_the_interval_of_a_share(reproduce, tmp_path):
+    import reproduce_results as results
+
+    for seed in range(6):
+        write_scores(tmp_path / "memorypack" / f"seed{seed}", 0.8, (True, True, True))
+        write_scores(tmp_path / "all" / f"seed{seed}", 0.4, (True, True, True))
+    found = [spread(result) for result in reproduce.gather(tmp_path, ["all"])]
+    teacher = reproduce.gather(tmp_path, ["memorypack"])
+    once = results.drift_share(found[:1], teacher[:1], "objects drift")
+    assert once[1] < once[2]
+    assert results.drift_share(found, teacher, "objects drift") == pytest.approx(once)
+    assert results.drift_share(found, teacher[:1], "objects drift") == pytest.approx(once)
+
+
+def spread(result):
+    """The same with drifts that differ from video to video."""
+    drifts = {
+        column: {name: value * (1 + number) for number, (name, value) in enumerate(sorted(values.items()))}
+        for column, values in result.drifts.items()
+    }
+    return replace(result, drifts=drifts)

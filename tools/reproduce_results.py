@@ -287,13 +287,17 @@ def _drift_table(by_row: Mapping[str, list[Result]]) -> Iterator[str]:
 def drift_share(
     found: Sequence[Result], teacher: Sequence[Result], column: str, draws: int = 5000
 ) -> tuple[float, float, float] | None:
-    """Mean drift over the teacher's, and its 95 % interval (bootstrap over pairs of one seed's one video).
+    """Mean drift over the teacher's, and its 95 % interval (bootstrap over videos, each the mean of its seeds).
 
-    None where they have fewer than two videos in common, or where the teacher does not surely drift.
+    Only what both have, of a seed and a video, counts. None where those are of fewer than two videos, or where the
+    teacher does not surely drift.
     """
     known = {(r.seed, name): value for r in teacher for name, value in r.drifts[column].items()}
     own = {(r.seed, name): value for r in found for name, value in r.drifts[column].items()}
-    pairs = np.array([(own[key], known[key]) for key in known if key in own])
+    of_video = defaultdict(list)
+    for key in known.keys() & own.keys():
+        of_video[key[1]].append((own[key], known[key]))
+    pairs = np.array([np.mean(of_video[name], 0) for name in sorted(of_video)])
     if len(pairs) < 2:
         return None
     drawn = np.random.default_rng(0).integers(0, len(pairs), (draws, len(pairs)))
