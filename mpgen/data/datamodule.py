@@ -107,6 +107,7 @@ class VideoDataModule(LightningDataModule):
         sampler = GroupSampler(dataset, plan, world_size, rank, on_epoch=self._align_progress)
         self._loader = ResumableLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
         self._loader.resume = self._resume
+        self._validate_every_epoch(len(self._loader))
         return self._loader
 
     def val_dataloader(self) -> DataLoader[VideoBatch]:
@@ -201,6 +202,18 @@ class VideoDataModule(LightningDataModule):
         entries = self._entries("train")
         counts = [entry.num_sections for entry in entries]
         return plan_hash([entry.uid for entry in entries], counts, self.seed, self.curriculum)
+
+    def _validate_every_epoch(self, updates: int) -> None:
+        """An epoch shorter than the interval ends with a validation; Lightning would end the run in its place."""
+        trainer = self.trainer
+        if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
+            return
+        if isinstance(trainer.val_check_interval, int) and trainer.val_check_interval > updates:
+            rank_zero_info(
+                f"trainer.val_check_interval {trainer.val_check_interval}: an epoch has {updates} updates, "
+                "and a validation comes at its end"
+            )
+            trainer.val_check_interval = updates
 
     def _align_progress(self, epoch: int) -> None:
         """Lets Lightning count the batches of a resumed epoch as we do, should batches be of another size now."""

@@ -161,6 +161,14 @@ def test_two_validations_of_the_same_weights_give_the_same_loss(fit, make_module
     assert {"val_loss_section/00", "val_loss_section/02"} <= trainer.callback_metrics.keys()
 
 
+def test_an_epoch_shorter_than_the_interval_ends_with_a_validation(fit, make_module, make_small_data, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        trainer = fit(make_module(), make_small_data(), tmp_path, 8, limit_val_batches=1, val_check_interval=500)
+    assert "val_check_interval 500: an epoch has" in caplog.text
+    assert 0 < trainer.val_check_interval <= 8
+    assert "val_loss" in trainer.callback_metrics
+
+
 def test_weights_to_begin_from_are_those_of_the_checkpoint(make_module, trained):
     module = make_module(init_from=trained)
     module.configure_model()
