@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -24,6 +25,7 @@ from mpgen.training.logs import SIGMA_EDGES
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12
 HIDDEN_BINS = (1.5, 2.5, REACH_SECONDS, 4.2, 5.2, 14.0)
+ASIDE_SECONDS = 0.3  # how far apart rows are drawn that stand at one place
 FEWEST = 3  # answers in a bin, or it is not drawn
 EXPECTED = {"expected": "expected identity", "expected_elsewhere": "expected identity, elsewhere"}  # file -> column
 # In the world "hidden" six colours, for two objects have two of eight, and six shapes; in "elsewhere" 24 or 42.
@@ -240,10 +242,16 @@ def write_results(results: Sequence[Result], output: Path) -> str:
     }
     by_row = _by_row(results)
     for name, panels in figures.items():
-        figure = Figure(figsize=(2.4 + 4.8 * len(panels), 4.2), dpi=120, layout="constrained")
+        figure = Figure(figsize=(3.6 + 4.8 * len(panels), 4.2), dpi=120, layout="constrained")
         FigureCanvasAgg(figure)
         for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            axes.set_prop_cycle(color=matplotlib.colormaps["tab20"].colors)
             draw(axes, by_row)
+        lines = {
+            text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        if lines:
+            figure.legend(lines.values(), lines.keys(), loc="outside right center", fontsize=7)
         with replacing(output / f"{name}.png") as unfinished:
             figure.savefig(unfinished, format="png")
     return text
@@ -331,11 +339,6 @@ def _by_row(results: Iterable[Result]) -> dict[str, list[Result]]:
     return by_row
 
 
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7)
-
-
 def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]], name: str, title: str) -> None:
     for number, (row, found) in enumerate(by_row.items()):
         x, y = [], []
@@ -346,8 +349,8 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]], name: str, titl
                 x.append(np.mean([s for s, _ in inside]))
                 y.append(np.mean([right for _, right in inside]))
         if x:
-            ring = 3 + 1.5 * (len(by_row) - number)  # rows that stand at one place are seen as rings around each other
-            axes.plot(x, y, "o-", markersize=ring, markerfacecolor="none", linewidth=1, label=row)
+            aside = ASIDE_SECONDS * (number / len(by_row) - 0.5)  # or rows that agree would hide each other
+            axes.plot(np.array(x) + aside, y, "o-", markersize=4, linewidth=1, label=row)
     axes.axhline(1 / CHOICES, color="black", linewidth=1, linestyle=":", label=f"chance, 1 of {CHOICES}")
     axes.axvline(REACH_SECONDS, color="gray", linewidth=1, label="FramePack's window")
     axes.set(
@@ -356,7 +359,6 @@ def _draw_recall(axes: Axes, by_row: Mapping[str, list[Result]], name: str, titl
         ylim=(-0.03, 1.05),
         title=title,
     )
-    _legend(axes)
 
 
 def _draw_found(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
@@ -364,7 +366,6 @@ def _draw_found(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
         curve = _mean_curve([result.found for result in found])
         axes.plot(np.arange(1, len(curve) + 1), curve, label=row, linewidth=1.2)
     axes.set(xlabel="section", ylabel="share of the objects found", ylim=(0, 1.05), title="Do things stay?")
-    _legend(axes)
 
 
 def _draw_background(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
@@ -372,7 +373,6 @@ def _draw_background(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
         curve = _mean_curve([result.curve for result in found])
         axes.plot(np.arange(1, len(curve) + 1) / found[0].fps, curve, label=row, linewidth=1.2)
     axes.set(xlabel="seconds", ylabel="background PSNR (dB)", title="Does the picture stay?")
-    _legend(axes)
 
 
 def _mean_curve(curves: Sequence[Sequence[float]]) -> Float[np.ndarray, " shortest"]:
@@ -410,7 +410,6 @@ def _draw_loss(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
                 keys, [np.mean([r.loss_sigma[key] for r in found]) for key in keys], "o-", markersize=4, label=row
             )
     axes.set(xlabel="noise level", ylabel="training loss", title="Loss by noise level, last quarter of the updates")
-    _legend(axes)
 
 
 def _plain(value: Any) -> Any:
