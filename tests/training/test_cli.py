@@ -157,7 +157,9 @@ def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(traine
     for number in statuses:
         options = ("--config", str(trained / "small.yaml"), "--run", str(tmp_path / number.name))
         command = [sys.executable, "-m", "mpgen", "fit", *options, *stages]
-        running[number] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        running[number] = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+        )
     for number, process in running.items():
         deadline = time.monotonic() + 60
         while not (tmp_path / number.name / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
@@ -170,6 +172,11 @@ def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(traine
         assert "Traceback" not in err
         for noise in ("GPU", "TPU", "Tip", "warn", "ModelCheckpoint", "deprecated"):
             assert noise not in err
+
+
+def hear_interrupts() -> None:
+    """A shell lets what it starts in the background ignore SIGINT, and so do the tests' own processes then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_another_logger_leaves_checkpoints_and_tables_in_the_runs_folder(trained, tmp_path):
