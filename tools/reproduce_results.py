@@ -220,9 +220,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 def write_results(results: Sequence[Result], output: Path) -> str:
     """results.json, results.csv, table.md and the figures; the table is given back."""
     text = table(results)
-    record = {"results": [asdict(result) for result in results]}
+    lines = ",\n".join(json.dumps(_plain(asdict(result))) for result in results)
     with replacing(output / "results.json") as unfinished:
-        unfinished.write_text(json.dumps(_plain(record), indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(f'{{"results": [\n{lines}\n]}}\n', encoding="utf-8")
     columns = [*COLUMNS, *EXTRA]
     with replacing(output / "results.csv") as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -413,8 +413,11 @@ def _draw_loss(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
 
 
 def _plain(value: Any) -> Any:
+    """For JSON: floats with six digits, null where there is none."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
