@@ -14,7 +14,7 @@ The words:
 
 - clip: pixels cut from a video. latents: a clip as the autoencoder sees it. section: the latent frames made by one
   denoising. history: the sections already there. context: their packed tokens. memory: psi, the long-term tokens.
-  guidance: text and image features. forcing: where the history comes from while training.
+  conditioning: text and image features. forcing: where the history comes from while training.
   stage: the steps in which the same sections are denoised side by side.
 - sigma: noise level in [0, 1], 1 is pure noise. velocity: noise minus clean.
 """

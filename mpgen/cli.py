@@ -101,12 +101,12 @@ COMMANDS: dict[str, Command | Group] = {
             "mpgen data plan DATA --world_size 32 --batch_size 1",
         ),
     ),
-    "world": Command("mpgen.data.world.command", "world", "render the built-in world and look at it"),
+    "world": Command("mpgen.world.command", "world", "render the built-in world and look at it"),
     "arena": Group(
         "compare videos by eye in a browser, blind, and rank the methods",
         {
-            "serve": Command("mpgen.evaluation.arena.command", "serve", "show pairs to raters and keep their votes"),
-            "report": Command("mpgen.evaluation.arena.command", "report", "ratings, intervals and agreement"),
+            "serve": Command("mpgen.arena.command", "serve", "show pairs to raters and keep their votes"),
+            "report": Command("mpgen.arena.command", "report", "ratings, intervals and agreement"),
         },
     ),
 }

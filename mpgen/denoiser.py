@@ -8,14 +8,15 @@ from typing import Literal
 
 import torch
 
-from mpgen.dit.lora import LoraConfig, add_lora
-from mpgen.dit.model import Context, DiT, DiTConfig, placeless
-from mpgen.dit.rope import flatten_rotation, rotation_grid
-from mpgen.memorypack.framepack import History, pack_history
-from mpgen.memorypack.semanticpack import Memory, SemanticPack, SemanticPackConfig
+from mpgen.backbones.hunyuan.model import Context, DiT, DiTConfig, placeless
+from mpgen.backbones.lora import LoraConfig, add_lora
+from mpgen.backbones.rope import flatten_rotation, rotation_grid
+from mpgen.conditioning import Conditioning
+from mpgen.memory.framepack import History, pack_history
+from mpgen.memory.semanticpack import Memory, SemanticPack, SemanticPackConfig
 from mpgen.schedule import Schedule, Sequential
 from mpgen.sections import ORDERS, Forward, FrameIndex, Layout, LocalIndex
-from mpgen.tensors import Guidance, Latents, Rotation, Sigma, Still, Tokens
+from mpgen.tensors import Latents, Rotation, Sigma, Still, Tokens
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Denoiser(DiT):
     def begin(
         self,
         start: Still,
-        guidance: Guidance,
+        conditioning: Conditioning,
         keep: int = 0,
         layout: Layout | None = None,
         end: Still | None = None,
@@ -73,12 +74,12 @@ class Denoiser(DiT):
 
         Args:
             start: latents of the start image, one frame.
-            guidance: text and image features.
+            conditioning: text and image features.
             keep: past windows through which the memory gets gradients.
             layout: the order in which the sections come; that of training if None.
             end: latents of the last image, for layouts that take one.
         """
-        memory = None if self.semantic_pack is None else Memory.begin(self.semantic_pack, guidance, start, keep)
+        memory = None if self.semantic_pack is None else Memory.begin(self.semantic_pack, conditioning, start, keep)
         return History.begin(start, self.layout if layout is None else layout, end), memory
 
     def remember(self, history: History, memory: Memory | None, section: Latents) -> tuple[History, Memory | None]:
@@ -132,12 +133,12 @@ class Denoiser(DiT):
         noisy: Latents,
         sigma: Sigma,
         context: Context,
-        guidance: Guidance,
+        conditioning: Conditioning,
         guidance_scale: float = 1.0,
     ) -> Latents:
         """The velocity (noise minus clean) of a section at `sigma`; see `DiT.trunk` for the arguments."""
-        tokens, conditioning = self.trunk(noisy, sigma, context, guidance, guidance_scale)
-        return self.head(tokens, conditioning, self.grid(noisy))
+        tokens, temb = self.trunk(noisy, sigma, context, conditioning, guidance_scale)
+        return self.head(tokens, temb, self.grid(noisy))
 
 
 def make_memory(config: DenoiserConfig) -> SemanticPack | None:

@@ -14,28 +14,30 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.conditioning import Conditioning
+from mpgen.data.curriculum import Curriculum, Shuffled
 from mpgen.data.datamodule import VideoDataModule
-from mpgen.data.plan import Curriculum, Shuffled
-from mpgen.data.video import VideoWriter
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.model import DiTConfig
 from mpgen.encoders.tiny import TinyEncoders, TinyImage, TinyText, TinyVAE
 from mpgen.flow import LogitNormal
-from mpgen.memorypack.semanticpack import SemanticPackConfig
+from mpgen.memory.semanticpack import SemanticPackConfig
 from mpgen.sections import Forward
-from mpgen.tensors import Guidance
 from mpgen.training.callbacks.ema import EMA
 from mpgen.training.forcing import DirectForcing
 from mpgen.training.module import LongVideoModule
 from mpgen.training.schedule import WarmupCosine
+from mpgen.video.clips import VideoWriter
+from mpgen.world.families import sample_scene
+from mpgen.world.render import render_scene
+from mpgen.world.settings import WorldSettings
 
 # Small products are no faster on several threads, and threads that wait for each other beside other processes (pytest
 # -n auto, the commands that tests run) take twenty times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+
+pytest_plugins = ["videos"]  # in tests/fixtures
 
 ROWS, COLUMNS = 6, 10  # of latents; 3 x 5 patches, so that packing pads both axes
 TEXT_WIDTH, POOLED_WIDTH, IMAGE_WIDTH, IMAGE_TOKENS = 10, 7, 5, 4
@@ -93,10 +95,10 @@ def make_denoiser(small_config, perturb) -> Callable[..., Denoiser]:
 
 
 @pytest.fixture
-def make_guidance() -> Callable[..., Guidance]:
-    """Guidance with so many text tokens in each video, padded with loud numbers to `padded_to`."""
+def make_conditioning() -> Callable[..., Conditioning]:
+    """Conditioning with so many text tokens in each video, padded with loud numbers to `padded_to`."""
 
-    def make(*text_lengths: int, padded_to: int | None = None, padding: float = 9.0, seed: int = 0) -> Guidance:
+    def make(*text_lengths: int, padded_to: int | None = None, padding: float = 9.0, seed: int = 0) -> Conditioning:
         generator = torch.Generator().manual_seed(seed)
         longest = max(text_lengths) if padded_to is None else padded_to
         rows = [torch.randn(length, TEXT_WIDTH, generator=generator) for length in text_lengths]
@@ -105,7 +107,7 @@ def make_guidance() -> Callable[..., Guidance]:
             padded[: len(row)] = row
         mask = torch.arange(longest)[None] < torch.tensor(text_lengths)[:, None]
         pooled = torch.randn(len(rows), POOLED_WIDTH, generator=generator)
-        return Guidance(text, mask, pooled, torch.randn(len(rows), IMAGE_TOKENS, IMAGE_WIDTH, generator=generator))
+        return Conditioning(text, mask, pooled, torch.randn(len(rows), IMAGE_TOKENS, IMAGE_WIDTH, generator=generator))
 
     return make
 

@@ -11,7 +11,7 @@ from mpgen.checkpoints import load_for_generation, load_weights, read_checkpoint
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
-from mpgen.memorypack.structures import GuidanceAnchor, StructureA, StructureB, StructureC, ZeroAnchor
+from mpgen.memory.structures import ConditioningAnchor, StructureA, StructureB, StructureC, ZeroAnchor
 from mpgen.sections import BoundedIndex, Forward, GlobalIndex, LocalIndex
 
 CPU = torch.device("cpu")
@@ -200,7 +200,7 @@ def test_weights_of_another_precision_are_converted(make_denoiser, tmp_path):
 
 
 @pytest.mark.parametrize("structure", [StructureA(), StructureB(), StructureC()])
-@pytest.mark.parametrize("anchor", [GuidanceAnchor(), ZeroAnchor()])
+@pytest.mark.parametrize("anchor", [ConditioningAnchor(), ZeroAnchor()])
 @pytest.mark.parametrize("frame_index", [LocalIndex(), GlobalIndex(), BoundedIndex(limit=5)])
 def test_every_variant_survives_as_plain_types(small_config, structure, anchor, frame_index):
     semantic = replace(small_config.semantic, structure=structure, anchor=anchor)

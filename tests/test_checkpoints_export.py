@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from mpgen.checkpoints import load_for_generation, load_released, load_weights
 from mpgen.checkpoints.command import export
 from mpgen.checkpoints.export import diffusers_config, export_model
-from mpgen.data.video import read_video
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.generation.command import generate
+from mpgen.video.clips import read_video
 
 CPU = torch.device("cpu")
 

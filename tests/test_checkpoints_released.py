@@ -13,11 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mpgen.backbones.hunyuan.keymap import LAYERS, locate, released_names
+from mpgen.backbones.hunyuan.model import DiT, DiTConfig
 from mpgen.checkpoints import load_released, load_weights
 from mpgen.checkpoints.export import diffusers_config
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.keymap import LAYERS, locate, released_names
-from mpgen.dit.model import DiT, DiTConfig
 from mpgen.errors import UserError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -188,7 +188,7 @@ def test_tencents_checkpoint_gives_the_released_weights(source, config, tmp_path
         assert torch.equal(got[name], tensor), name
 
 
-def test_plain_hunyuan_gets_history_embeddings_by_framepacks_recipe(source, config, folder, make_guidance, latents):
+def test_plain_hunyuan_gets_history_embeddings_by_framepacks_recipe(source, config, folder, make_conditioning, latents):
     save_file(without_framepack(source.state_dict()), folder / WEIGHTS)
     described = json.loads((folder / "config.json").read_text()) | {"_class_name": "HunyuanVideoTransformer3DModel"}
     described = {key: value for key, value in described.items() if not key.startswith(("has_", "image_proj"))}

@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from mpgen.cli import COMMANDS
+from mpgen.conditioning import Conditioning
 from mpgen.data.commands.cache import SHORT_NAMES
 from mpgen.denoiser import Denoiser
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler
-from mpgen.tensors import Guidance
 from mpgen.training import cli
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
@@ -83,7 +83,7 @@ def run(model: LongVideoModule) -> None:
     frames = denoiser.layout.section
     start, latents = torch.randn(2, dit.in_channels, 1, 4, 4), torch.randn(2, dit.in_channels, 2 * frames, 4, 4)
     features = (torch.randn(2, 3, dit.text_embed_dim), torch.randn(2, 4, dit.image_proj_dim))
-    guidance = Guidance(
+    conditioning = Conditioning(
         features[0], torch.ones(2, 3, dtype=torch.bool), torch.randn(2, dit.pooled_projection_dim), features[1]
     )
     options = {
@@ -93,13 +93,13 @@ def run(model: LongVideoModule) -> None:
         "guidance_scale": model.guidance_scale,
         "memory_windows": model.memory_windows,
     }
-    losses = list(section_losses(denoiser, start, latents, guidance, ("a", "b"), **options))
+    losses = list(section_losses(denoiser, start, latents, conditioning, ("a", "b"), **options))
     assert len(losses) == denoiser.schedule.count_stages(2)
     for section in losses:
         section.loss.backward()
     assert bool(denoiser.proj_out.weight.grad.any())
     sampling = Sampling(euler, 2, 1.0, model.guidance_scale, 0)
-    sections = list(rollout(denoiser.eval(), start, guidance, 2, sampling))
+    sections = list(rollout(denoiser.eval(), start, conditioning, 2, sampling))
     assert [tuple(section.shape) for section in sections] == [(2, dit.in_channels, frames, 4, 4)] * 2
 
 

@@ -92,7 +92,7 @@ def test_a_wrong_key_of_a_callback_says_which_callback(complaint):
         ("model.forcing", "DirectForcin", "DirectForcing"),
         ("model.forcing", "mpgen.training.forcing.DirectForcin", "DirectForcing"),
         ("model.forcing", "mpgen.trainin.forcing.TeacherForcing", "TeacherForcing"),
-        ("model.denoiser.semantic.structure", "mpgen.memorypack.structures.StructurB", "StructureB"),
+        ("model.denoiser.semantic.structure", "mpgen.memory.structures.StructurB", "StructureB"),
         ("model.optimizer.class_path", "torch.optim.RAdan", "RAdam"),
         ("model.lr_scheduler.class_path", "WarmupCosin", "WarmupCosine"),
         ("data.encoders", "TinyEncoder", "TinyEncoders"),

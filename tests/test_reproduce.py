@@ -20,7 +20,7 @@ data:
   max_sections: 2
   batch_size: 2
   world: {{train_videos: 4, val_videos: 2, pixel_frames: [25]}}
-  curriculum: {{class_path: mpgen.data.plan.Staged, init_args: {{stages: [[2, 3]]}}}}
+  curriculum: {{class_path: mpgen.data.curriculum.Staged, init_args: {{stages: [[2, 3]]}}}}
 trainer:
   val_check_interval: 3
   log_every_n_steps: 1

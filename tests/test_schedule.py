@@ -93,24 +93,24 @@ def test_one_section_at_a_time_is_the_plain_schedule():
     assert torch.equal(Sequential().draw(uniform, [0], 3, draw), draw(uniform))
 
 
-def test_no_section_sees_a_noisier_one_and_the_condition_sees_none(make_denoiser, latents, make_guidance):
+def test_no_section_sees_a_noisier_one_and_the_condition_sees_none(make_denoiser, latents, make_conditioning):
     denoiser = make_denoiser(semantic=None, layout=Forward(3, 0, 0, 3), schedule=Staircase(WINDOW))
-    history, memory = denoiser.begin(latents(1, 1), make_guidance(4))
-    context, guidance = denoiser.pack(history, memory, WINDOW), make_guidance(4)
+    history, memory = denoiser.begin(latents(1, 1), make_conditioning(4))
+    context, conditioning = denoiser.pack(history, memory, WINDOW), make_conditioning(4)
     sigma = torch.tensor([0.2, 0.5, 0.9]).repeat_interleave(3)[None]
     noisy = latents(1, 9, seed=1)
-    before = denoiser(noisy, sigma, context, guidance)
+    before = denoiser(noisy, sigma, context, conditioning)
     for changed in range(WINDOW):
         other = noisy.clone()
         other[:, :, 3 * changed : 3 * changed + 3] += 1
-        difference = (denoiser(other, sigma, context, guidance) - before).abs().amax((0, 1, 3, 4))
+        difference = (denoiser(other, sigma, context, conditioning) - before).abs().amax((0, 1, 3, 4))
         assert bool((difference[: 3 * changed] == 0).all())
         assert bool((difference[3 * changed :] > 1e-4).all())
 
 
-def run(denoiser, latents, make_guidance, num_sections: int, sampler=euler, steps: int = 2 * WINDOW):
+def run(denoiser, latents, make_conditioning, num_sections: int, sampler=euler, steps: int = 2 * WINDOW):
     sampling = Sampling(sampler, steps, 1.0, 1.0, 0)
-    return list(rollout(denoiser, latents(2, 1), make_guidance(4, 2), num_sections, sampling))
+    return list(rollout(denoiser, latents(2, 1), make_conditioning(4, 2), num_sections, sampling))
 
 
 @pytest.fixture
@@ -123,17 +123,17 @@ def make_staircase(make_denoiser):
 
 @pytest.mark.parametrize("num_sections", [1, 2, 5])
 def test_generation_runs_each_stage_once_and_yields_every_section(
-    make_staircase, latents, make_guidance, monkeypatch, num_sections
+    make_staircase, latents, make_conditioning, monkeypatch, num_sections
 ):
     denoiser = make_staircase(semantic=None)
     seen, forward = [], denoiser.forward
 
-    def counted(noisy, sigma, context, guidance, scale):
+    def counted(noisy, sigma, context, conditioning, scale):
         seen.append(sigma[0].reshape(-1, 3)[:, 0].tolist())
-        return forward(noisy, sigma, context, guidance, scale)
+        return forward(noisy, sigma, context, conditioning, scale)
 
     monkeypatch.setattr(denoiser, "forward", counted)
-    sections = run(denoiser, latents, make_guidance, num_sections)
+    sections = run(denoiser, latents, make_conditioning, num_sections)
     assert [tuple(section.shape) for section in sections] == [(2, 3, 3, 6, 10)] * num_sections
     assert all(bool(section.isfinite().all()) for section in sections)
     assert len(seen) == 2 * (num_sections + WINDOW - 1)
@@ -141,36 +141,36 @@ def test_generation_runs_each_stage_once_and_yields_every_section(
 
 
 def test_sections_that_are_done_before_the_last_one_joins_do_not_know_how_long_the_video_is(
-    make_staircase, latents, make_guidance
+    make_staircase, latents, make_conditioning
 ):
     denoiser = make_staircase()
-    short, long = (run(denoiser, latents, make_guidance, number) for number in (4, 6))
+    short, long = (run(denoiser, latents, make_conditioning, number) for number in (4, 6))
     for a, b in zip(short[:2], long[:2], strict=True):
         assert torch.equal(a, b)
 
 
-def test_a_perfect_network_generates_what_it_was_told(make_staircase, latents, make_guidance, monkeypatch):
+def test_a_perfect_network_generates_what_it_was_told(make_staircase, latents, make_conditioning, monkeypatch):
     denoiser = make_staircase(semantic=None)
     wanted = latents(2, 3, seed=5)
 
-    def velocity(noisy, sigma, context, guidance, scale):
+    def velocity(noisy, sigma, context, conditioning, scale):
         clean = wanted.repeat(1, 1, noisy.shape[2] // 3, 1, 1)
         return (noisy - clean) / sigma[:, None, :, None, None]
 
     monkeypatch.setattr(denoiser, "forward", velocity)
-    for section in run(denoiser, latents, make_guidance, 4):
+    for section in run(denoiser, latents, make_conditioning, 4):
         torch.testing.assert_close(section, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("with_memory", [False, True])
-def test_training_goes_through_the_same_stages(make_staircase, latents, make_guidance, small_config, with_memory):
+def test_training_goes_through_the_same_stages(make_staircase, latents, make_conditioning, small_config, with_memory):
     denoiser = make_staircase(semantic=small_config.semantic if with_memory else None)
     losses = list(
         section_losses(
             denoiser,
             latents(2, 1),
             latents(2, 12, seed=1),
-            make_guidance(4, 2),
+            make_conditioning(4, 2),
             ["a", "b"],
             forcing=TeacherForcing(),
             sigma_draw=LogitNormal(),
@@ -187,12 +187,12 @@ def test_training_goes_through_the_same_stages(make_staircase, latents, make_gui
     assert bool(denoiser.proj_out.weight.grad.any())
 
 
-def test_what_a_staircase_cannot_do_is_said(make_staircase, latents, make_guidance):
+def test_what_a_staircase_cannot_do_is_said(make_staircase, latents, make_conditioning):
     denoiser = make_staircase(semantic=None)
     with pytest.raises(UserError, match="--sampler unipc: wanted euler"):
-        run(denoiser, latents, make_guidance, 2, sampler=unipc)
+        run(denoiser, latents, make_conditioning, 2, sampler=unipc)
     with pytest.raises(UserError, match="window of at least 2"):
         Staircase(1)
-    history, memory = denoiser.begin(latents(1, 1), make_guidance(4), layout=Inverted(3, 0, 0, 3))
+    history, memory = denoiser.begin(latents(1, 1), make_conditioning(4), layout=Inverted(3, 0, 0, 3))
     with pytest.raises(ValueError, match="order of time"):
         denoiser.pack(history, memory, 2)

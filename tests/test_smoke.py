@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mpgen.data.video import read_metadata, read_video
+from mpgen.video.clips import read_metadata, read_video
 
 ROOT = Path(__file__).parent.parent
 SMALL = """
@@ -20,7 +20,7 @@ data:
     length_weights: [1, 1]
   batch_size: 4
   curriculum:
-    class_path: mpgen.data.plan.Staged
+    class_path: mpgen.data.curriculum.Staged
     init_args:
       stages: [[1, 2], [2, 2]]
 trainer:

@@ -3,14 +3,14 @@ import torch
 from mpgen.tensors import MaskedTokens, concat
 
 
-def test_guidance_moves_whole_and_its_mask_stays_a_mask(make_guidance):
-    guidance = make_guidance(3, 2)
-    moved = guidance.to("meta")
+def test_conditioning_moves_whole_and_its_mask_stays_a_mask(make_conditioning):
+    conditioning = make_conditioning(3, 2)
+    moved = conditioning.to("meta")
     assert {t.device.type for t in (moved.text, moved.text_mask, moved.pooled, moved.image)} == {"meta"}
-    assert {t.device.type for t in vars(guidance.to(device="meta")).values()} == {"meta"}
-    halved = guidance.to(dtype=torch.bfloat16)
+    assert {t.device.type for t in vars(conditioning.to(device="meta")).values()} == {"meta"}
+    halved = conditioning.to(dtype=torch.bfloat16)
     assert [t.dtype for t in (halved.text, halved.pooled, halved.image)] == [torch.bfloat16] * 3
-    assert torch.equal(halved.text_mask, guidance.text_mask)
+    assert torch.equal(halved.text_mask, conditioning.text_mask)
 
 
 def test_masked_tokens_join_with_their_masks():

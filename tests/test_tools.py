@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mpgen.checkpoints import load_for_generation
-from mpgen.data.world.settings import WorldSettings
-from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
+from mpgen.world.settings import WorldSettings
+from mpgen.world.writer import render_world
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,13 +18,14 @@ import torch
 import yaml
 
 from mpgen.checkpoints import LoadedModel, rebuild
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.tiny import TinyEncoders, TinyVAE
 from mpgen.flow import LogitNormal
 from mpgen.generation.pipeline import Job, generate_video
 from mpgen.generation.rollout import Sampling
 from mpgen.sampling import euler
-from mpgen.tensors import Clip, Guidance, Latents
+from mpgen.tensors import Clip, Latents
 from mpgen.training.forcing import DirectForcing, Forcing, StudentForcing, TeacherForcing
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import section_losses
@@ -39,22 +40,22 @@ def quickstart_denoiser() -> Denoiser:
     return Denoiser(rebuild(DenoiserConfig, plain))
 
 
-def inputs(denoiser: Denoiser, videos: int, sections: int) -> tuple[torch.Tensor, torch.Tensor, Guidance]:
-    """Random latents and guidance of the quickstart's shapes."""
+def inputs(denoiser: Denoiser, videos: int, sections: int) -> tuple[torch.Tensor, torch.Tensor, Conditioning]:
+    """Random latents and conditioning of the quickstart's shapes."""
     dit, frames = denoiser.config, denoiser.layout.section * sections
-    guidance = Guidance(
+    conditioning = Conditioning(
         torch.randn(videos, 8, dit.text_embed_dim),
         torch.ones(videos, 8, dtype=torch.bool),
         torch.randn(videos, dit.pooled_projection_dim),
         torch.randn(videos, 4, dit.image_proj_dim),
     )
-    return torch.randn(videos, 16, 1, 8, 8), torch.randn(videos, 16, frames, 8, 8), guidance
+    return torch.randn(videos, 16, 1, 8, 8), torch.randn(videos, 16, frames, 8, 8), conditioning
 
 
 def forcing(pairs: int, videos: int, sections: int) -> None:
     """Wall time and forwards of one training step, by forcing."""
     denoiser = quickstart_denoiser()
-    start, latents, guidance = inputs(denoiser, videos, sections)
+    start, latents, conditioning = inputs(denoiser, videos, sections)
     forwards = 0
 
     def count(*_: object) -> None:
@@ -66,7 +67,7 @@ def forcing(pairs: int, videos: int, sections: int) -> None:
     def step(choice: Forcing, update: int) -> float:
         began = time.perf_counter()
         losses = section_losses(
-            denoiser, start, latents, guidance, [str(i) for i in range(videos)],
+            denoiser, start, latents, conditioning, [str(i) for i in range(videos)],
             forcing=choice, sigma_draw=LogitNormal(), noise=KeyedNoise(0, update), guidance_scale=1.0, memory_windows=2,
         )  # fmt: skip
         for section in losses:

@@ -12,6 +12,7 @@ level or two too dark, where `decode_clip` rounds the exact one.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,12 +22,14 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mpgen.data.reading import open_video
 from mpgen.data.scores import Meter
 from mpgen.data.shots import ShotDetectors
 from mpgen.data.survey import survey_clip
-from mpgen.data.video import decode_clip
-from mpgen.data.world.films import walk, write_film
+from mpgen.video.clips import decode_clip
+from mpgen.video.reading import open_video
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "fixtures"))
+from dirty.films import walk, write_film
 
 HEIGHT_PX, WIDTH_PX, FPS = 480, 832, 24
 LIMIT = 1.5

@@ -20,8 +20,8 @@ import torch
 from safetensors import safe_open
 
 from mpgen.data.cache import CacheDirectory, CacheEntry, save_item
+from mpgen.data.curriculum import Group
 from mpgen.data.dataset import CachedVideos
-from mpgen.data.plan import Group
 from mpgen.data.sampler import GroupSampler, ResumableLoader
 
 SECTION, CHANNELS, ROWS, COLUMNS = 9, 16, 60, 104  # latents of 832x480

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from mpgen.data.plan import Curriculum, Shuffled, Sorted, Staged, plan_epoch, summarise_plan
+from mpgen.data.curriculum import Curriculum, Shuffled, Sorted, Staged, plan_epoch, summarise_plan
 
 
 def main(videos: int, longest: int, world_size: int) -> None:

@@ -20,12 +20,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.backbones.recompute import RECOMPUTE
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.model import DiTConfig
-from mpgen.dit.recompute import RECOMPUTE
 from mpgen.flow import LogitNormal, add_noise
-from mpgen.memorypack.semanticpack import SemanticPackConfig
-from mpgen.tensors import Guidance
+from mpgen.memory.semanticpack import SemanticPackConfig
 from mpgen.training.devices import peak_of
 from mpgen.training.dry_run import Precision, Shape, dry_run
 from mpgen.training.footprint import LiveMemory
@@ -47,20 +47,20 @@ class Batch:
 
     start: Tensor
     latents: Tensor
-    guidance: Guidance
+    conditioning: Conditioning
 
     @classmethod
     def of(cls, denoiser: Denoiser, shape: Shape, sections: int, device: torch.device) -> "Batch":
         dit, frames = denoiser.config, denoiser.layout.section * sections
         made = partial(torch.randn, device=device)
-        guidance = Guidance(
+        conditioning = Conditioning(
             made(shape.videos, shape.text_tokens, dit.text_embed_dim),
             torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool, device=device),
             made(shape.videos, dit.pooled_projection_dim),
             made(shape.videos, shape.image_tokens, dit.image_proj_dim),
         )
         latents = made(shape.videos, dit.in_channels, 1 + frames, shape.rows, shape.columns)
-        return cls(latents[:, :, :1], latents[:, :, 1:], guidance)
+        return cls(latents[:, :, :1], latents[:, :, 1:], conditioning)
 
 
 def small_config(doubles: int, singles: int, heads: int) -> DenoiserConfig:
@@ -92,7 +92,7 @@ def update(denoiser: Denoiser, batch: Batch, forcing: Forcing, head_only: bool, 
     """Forward and backward of every section."""
     uids = [str(video) for video in range(len(batch.start))]
     losses = section_losses(
-        denoiser, batch.start, batch.latents, batch.guidance, uids, forcing=forcing, sigma_draw=LogitNormal(),
+        denoiser, batch.start, batch.latents, batch.conditioning, uids, forcing=forcing, sigma_draw=LogitNormal(),
         noise=KeyedNoise(0, number), guidance_scale=10.0, memory_windows=WINDOWS, head_only=head_only,
     )  # fmt: skip
     for section in losses:
@@ -102,11 +102,11 @@ def update(denoiser: Denoiser, batch: Batch, forcing: Forcing, head_only: bool, 
 @torch.no_grad()
 def inference(denoiser: Denoiser, batch: Batch) -> None:
     """One forward of every section, as a sampler's step has it."""
-    history, memory = denoiser.begin(batch.start, batch.guidance)
+    history, memory = denoiser.begin(batch.start, batch.conditioning)
     sigma = torch.full((len(batch.start),), 0.5, device=batch.start.device)
     for clean in batch.latents.split(denoiser.layout.section, 2):
         noisy = add_noise(clean, torch.randn_like(clean), sigma)
-        denoiser(noisy, sigma, denoiser.pack(history, memory), batch.guidance, 10.0)
+        denoiser(noisy, sigma, denoiser.pack(history, memory), batch.conditioning, 10.0)
         history, memory = denoiser.remember(history, memory, clean)
 
 

@@ -6,7 +6,7 @@
 
 Where the time goes (CPU, fp32, 30x52 patches, so 18,755 tokens): in diffusers four fifths are torch's attention, whose
 matrix products run in MKL, an eighth the linear layers, the rest norms, rotations and copies. mpgen does the attention
-of long sequences in oneDNN instead (`mpgen.dit.layers.attend`), crops the padding that every text of a batch has
+of long sequences in oneDNN instead (`mpgen.backbones.layers.attend`), crops the padding that every text of a batch has
 instead of masking it, leaves out masked keys, and fuses scale, shift and gate; the linear layers cost the same in both.
 Where oneDNN and MKL have equally good kernels for a processor the first of these gains less. History is packed anew in
 every forward, as diffusers does; in a rollout mpgen packs it once a section.
@@ -23,8 +23,8 @@ from compare_with_diffusers import Case, Released, make_case, ours, theirs
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from mpgen.backbones.hunyuan.model import DiTConfig
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.model import DiTConfig
 from mpgen.sections import Forward
 
 TEXT, VALID, IMAGE = 256, 60, 729
@@ -65,7 +65,7 @@ def moved(case: Case, device: torch.device, dtype: torch.dtype) -> Case:
         noisy=noisy,
         past=tuple(past),
         sigma=case.sigma.to(device),
-        guidance=case.guidance.to(device, dtype),
+        conditioning=case.conditioning.to(device, dtype),
     )
 
 

@@ -20,10 +20,9 @@ from expected_identity import scene_latents, start_image
 from jaxtyping import Float
 from torch import Tensor
 
+from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.runs import load_for_generation
-from mpgen.data.atomic import replacing
-from mpgen.data.world.writer import load_settings, plan_world, scene_of
 from mpgen.errors import UserError
 from mpgen.flow import LogitNormal, add_noise, sigma_schedule, to_clean
 from mpgen.sampling import euler
@@ -31,6 +30,7 @@ from mpgen.tensors import Latents
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import section_losses
+from mpgen.world.writer import load_settings, plan_world, scene_of
 
 SIGMAS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
 TWICE = (0.9, 0.5)
@@ -91,7 +91,7 @@ def watch(model: LoadedModel, world: Path, videos: int, sections: int, own: bool
     encoded = [scene_latents(model, scene, sections, settings.size_px) for scene in scenes]
     start = torch.cat([first for first, _ in encoded])
     pictures = torch.cat([start_image(model, scene) for scene in scenes])
-    guidance = model.encoders.guidance([scene.caption for scene in scenes], pictures)
+    conditioning = model.encoders.conditioning([scene.caption for scene in scenes], pictures)
     seen = Watch(own)
     # The last section carries nothing, so one more is given than is looked at.
     latents = torch.cat([torch.cat([*after, after[-1]], 2) for _, after in encoded])
@@ -99,7 +99,7 @@ def watch(model: LoadedModel, world: Path, videos: int, sections: int, own: bool
         model.denoiser,
         start,
         latents,
-        guidance,
+        conditioning,
         [plan.name for plan in plans],
         forcing=seen,
         sigma_draw=LogitNormal(),

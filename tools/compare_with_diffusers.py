@@ -15,10 +15,11 @@ from diffusers import HunyuanVideoFramepackTransformer3DModel as Released
 from torch import Tensor
 
 from mpgen.checkpoints import load_released
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
 from mpgen.sections import Forward
-from mpgen.tensors import Guidance, Latents, Sigma, Still
+from mpgen.tensors import Latents, Sigma, Still
 
 GUIDANCE_SCALE = 10.0
 TOLERANCE = 2e-5  # in fp32
@@ -33,14 +34,14 @@ class Case:
         past: sections that are there already; without any, most of the history is missing.
         noisy: the section.
         sigma: noise level of each video.
-        guidance: text and image features.
+        conditioning: text and image features.
     """
 
     start: Still
     past: tuple[Latents, ...]
     noisy: Latents
     sigma: Sigma
-    guidance: Guidance
+    conditioning: Conditioning
 
 
 def make_case(
@@ -77,7 +78,7 @@ def make_case(
     channels, height, width = size
     first = max(1, 2 * text // 3) if valid is None else valid
     lengths = torch.tensor([max(1, first - 5 * i) for i in range(batch)])
-    guidance = Guidance(
+    conditioning = Conditioning(
         normal(batch, text, config.text_embed_dim),
         torch.arange(text)[None] < lengths[:, None],
         normal(batch, config.pooled_projection_dim),
@@ -88,16 +89,16 @@ def make_case(
         tuple(normal(batch, channels, frames, height, width) for _ in range(past)),
         normal(batch, channels, frames, height, width),
         torch.linspace(0.871, 0.3, batch),
-        guidance,
+        conditioning,
     )
 
 
 def ours(denoiser: Denoiser, case: Case) -> Latents:
     """The velocity by mpgen."""
-    history, memory = denoiser.begin(case.start, case.guidance)
+    history, memory = denoiser.begin(case.start, case.conditioning)
     for section in case.past:
         history, memory = denoiser.remember(history, memory, section)
-    return denoiser(case.noisy, case.sigma, denoiser.pack(history, memory), case.guidance, GUIDANCE_SCALE)
+    return denoiser(case.noisy, case.sigma, denoiser.pack(history, memory), case.conditioning, GUIDANCE_SCALE)
 
 
 def theirs(released: torch.nn.Module, case: Case) -> Latents:
@@ -107,7 +108,7 @@ def theirs(released: torch.nn.Module, case: Case) -> Latents:
 
 def released_inputs(case: Case) -> dict[str, Tensor]:
     """The arguments of diffusers' class: the last 19 frames as 16, 2 and 1, at indices 0 | 1-16 | 17, 18 | 19 | 20-."""
-    start, guidance, frames = case.start, case.guidance, case.noisy.shape[2]
+    start, conditioning, frames = case.start, case.conditioning, case.noisy.shape[2]
     batch, channels, _, height, width = start.shape
     empty = start.new_zeros(batch, channels, 19, height, width)
     at_4x, at_2x, at_1x = torch.cat([empty, start, *case.past], 2)[:, :, -19:].split([16, 2, 1], 2)
@@ -115,10 +116,10 @@ def released_inputs(case: Case) -> dict[str, Tensor]:
     return {
         "hidden_states": case.noisy,
         "timestep": case.sigma * 1000,
-        "encoder_hidden_states": guidance.text,
-        "encoder_attention_mask": guidance.text_mask,
-        "pooled_projections": guidance.pooled,
-        "image_embeds": guidance.image,
+        "encoder_hidden_states": conditioning.text,
+        "encoder_attention_mask": conditioning.text_mask,
+        "pooled_projections": conditioning.pooled,
+        "image_embeds": conditioning.image,
         "indices_latents": indices[20:],
         "guidance": torch.full_like(case.sigma, 1000 * GUIDANCE_SCALE),
         "latents_clean": torch.cat([start, at_1x], 2),

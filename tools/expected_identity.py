@@ -22,14 +22,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.runs import load_for_generation
-from mpgen.data.atomic import replacing
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.scenes import PALETTE, SHAPES, Scene, Track
-from mpgen.data.world.truth import HiddenSpan, load_truth
-from mpgen.data.world.writer import load_settings, plan_world, scene_of
 from mpgen.errors import UserError
+from mpgen.world.render import render_scene
+from mpgen.world.scenes import PALETTE, SHAPES, Scene, Track
+from mpgen.world.truth import HiddenSpan, load_truth
+from mpgen.world.writer import load_settings, plan_world, scene_of
 
 FAMILIES = ("occlude", "curtain", "panback")
 DRAWS = 4  # at sigma 1 the answer should not depend on the noise; the mean over a few draws sees to it
@@ -140,8 +140,8 @@ def start_image(model: LoadedModel, scene: Scene) -> Float[Tensor, "1 3 h w"]:
 def _expected(model: LoadedModel, scene: Scene, start: Tensor, sections: Sequence[Tensor]) -> Float[Tensor, "c t h w"]:
     """The mean of the next section, as the model has it: noise minus velocity at sigma 1."""
     denoiser = model.denoiser
-    guidance = model.encoders.guidance([scene.caption], start_image(model, scene))
-    history, memory = denoiser.begin(start, guidance)
+    conditioning = model.encoders.conditioning([scene.caption], start_image(model, scene))
+    history, memory = denoiser.begin(start, conditioning)
     for section in sections:
         history, memory = denoiser.remember(history, memory, section)
     context = denoiser.pack(history, memory)
@@ -149,7 +149,7 @@ def _expected(model: LoadedModel, scene: Scene, start: Tensor, sections: Sequenc
     means = []
     for seed in range(DRAWS):
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        means.append(noise - denoiser(noise, torch.ones(1), context, guidance, model.guidance_scale).float())
+        means.append(noise - denoiser(noise, torch.ones(1), context, conditioning, model.guidance_scale).float())
     return torch.stack(means).mean(0)[0]
 
 

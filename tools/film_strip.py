@@ -12,9 +12,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpgen.data.video import read_video
-from mpgen.data.world.filmstrip import Strip, draw_strips, evenly
 from mpgen.errors import UserError
+from mpgen.video.clips import read_video
+from mpgen.world.filmstrip import Strip, draw_strips, evenly
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import random
 import sys
 from pathlib import Path
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.errors import UserError
 
 LENGTHS = ((10, 60), (30, 60), (60, 40))

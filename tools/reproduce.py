@@ -28,7 +28,7 @@ import torch
 from film_strip import film_strip
 from reproduce_results import gather, write_results
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 
 ROOT = Path(__file__).parents[1]
 ABLATION = ROOT / "configs" / "ablation"

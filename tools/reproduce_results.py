@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mpgen.data.atomic import replacing
-from mpgen.evaluation.world.background import drift
+from mpgen.atomic import replacing
 from mpgen.training.logs import SIGMA_EDGES
+from mpgen.world.background import drift
 
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12

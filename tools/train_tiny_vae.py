@@ -14,10 +14,10 @@ import torch
 from einops import rearrange
 from safetensors.torch import save_file
 
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
 from mpgen.encoders.tiny import WEIGHTS, TinyVAENetwork
+from mpgen.world.families import sample_scene
+from mpgen.world.render import render_scene
+from mpgen.world.settings import WorldSettings
 
 
 def groups_of_four(num_scenes: int, seed: int) -> torch.Tensor:

@@ -16,12 +16,12 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mpgen.backbones.hunyuan.model import DiTConfig
 from mpgen.checkpoints.released import FRAMEPACK_CLASS, REFINER_RATIO
 from mpgen.checkpoints.runs import UPDATES, LoadedModel
 from mpgen.checkpoints.sources import FULL
 from mpgen.checkpoints.weights import MEMORY
 from mpgen.denoiser import Denoiser
-from mpgen.dit.model import DiTConfig
 from mpgen.errors import UserError
 
 SHARD = "5GB"

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mpgen.backbones.hunyuan.keymap import LAYERS, Rows, locate
+from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.sources import Source, metadata, open_source, read_json
-from mpgen.dit.keymap import LAYERS, Rows, locate
-from mpgen.dit.lora import ADAPTER
 from mpgen.errors import UserError
 
 PREFIXES = re.compile(r"^(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.)+")

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.backbones.lora import ADAPTER, updated_layers
 from mpgen.checkpoints.base import open_weights
 from mpgen.checkpoints.lora import read_lora
 from mpgen.checkpoints.sources import Source, find_transformer, in_released_names, open_source, read_json
 from mpgen.checkpoints.weights import FRAMEPACK, MEMORY, fill, lacks
 from mpgen.denoiser import Denoiser, DenoiserConfig, make_memory
-from mpgen.dit.lora import ADAPTER, updated_layers
-from mpgen.dit.model import DiTConfig
 from mpgen.errors import UserError
 
 FRAMEPACK_CLASS = "HunyuanVideoFramepackTransformer3DModel"  # diffusers' name

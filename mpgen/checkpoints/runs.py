@@ -28,7 +28,7 @@ class LoadedModel:
     Args:
         denoiser: in evaluation mode, without gradients.
         encoders: those that it was trained with.
-        guidance_scale: the distilled guidance that it was trained with.
+        guidance_scale: the distilled CFG scale that it was trained with.
         height_px, width_px, fps: of the videos that it was trained with.
         path: the checkpoint.
         updates: optimizer steps behind it.

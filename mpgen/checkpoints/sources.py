@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mpgen.backbones.hunyuan.keymap import Rows, locate, released_names
 from mpgen.checkpoints.plain import one_line
-from mpgen.dit.keymap import Rows, locate, released_names
 from mpgen.errors import UserError
 
 PREFIX = "denoiser."  # of the network in a Lightning checkpoint

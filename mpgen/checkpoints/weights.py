@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import open_weights
 from mpgen.checkpoints.lora import Update, merged_updates
 from mpgen.checkpoints.sources import Source, in_released_names
 from mpgen.denoiser import Denoiser
-from mpgen.dit.lora import ADAPTER
 from mpgen.errors import UserError
 
 MEMORY = "semantic_pack."

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.data.decoded import SourceState, hash_file
 from mpgen.data.parts import Part
 from mpgen.data.records import VideoRecord

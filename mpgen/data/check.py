@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.data.cache import DTYPES, CacheDirectory, CacheSettings, comes_from, open_cache
 from mpgen.data.decoded import SourceState
 from mpgen.data.records import VideoRecord

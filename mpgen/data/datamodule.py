@@ -12,13 +12,13 @@ from torch.utils.data import DataLoader
 
 from mpgen.data.build import build_cache
 from mpgen.data.cache import CacheDirectory, CacheEntry, CacheIndex, CacheSettings, open_cache
+from mpgen.data.curriculum import Curriculum, Group, Groups, Sorted, plan_epoch, plan_hash
 from mpgen.data.dataset import CachedVideos, VideoBatch
 from mpgen.data.manifest import read_manifest, training_records
-from mpgen.data.plan import Curriculum, Group, Groups, Sorted, plan_epoch, plan_hash
 from mpgen.data.sampler import GroupSampler, ResumableLoader
-from mpgen.data.world.settings import WorldSettings
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
+from mpgen.world.settings import WorldSettings
 
 
 class VideoDataModule(LightningDataModule):
@@ -76,7 +76,7 @@ class VideoDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Renders the world if one is asked for and missing, and encodes what is not in the cache."""
         if self.world is not None:
-            from mpgen.data.world.writer import render_world
+            from mpgen.world.writer import render_world
 
             render_world(self.world, self.manifest.parent)
         manifest = read_manifest(self.manifest)

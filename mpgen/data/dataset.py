@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, default_collate
 
+from mpgen.conditioning import Conditioning
 from mpgen.data.cache import CacheEntry
-from mpgen.data.plan import Group
+from mpgen.data.curriculum import Group
 from mpgen.errors import UserError
-from mpgen.tensors import Guidance
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class VideoBatch:
     Args:
         start: the start image of each, encoded alone.
         latents: the frames after it; `num_sections` sections of equal length, one after the other.
-        guidance: features of the captions and the start images.
+        conditioning: features of the captions and the start images.
         num_sections: the same on every rank.
         uids: which videos these are; noise is keyed by them.
         captions: their texts, for logs.
@@ -34,7 +34,7 @@ class VideoBatch:
 
     start: Float[Tensor, "b c 1 h w"]
     latents: Float[Tensor, "b c t h w"]
-    guidance: Guidance
+    conditioning: Conditioning
     num_sections: int
     uids: tuple[str, ...]
     captions: tuple[str, ...]
@@ -45,7 +45,7 @@ class VideoBatch:
         return VideoBatch(
             self.start.to(device).float(),
             self.latents.to(device).float(),
-            self.guidance.to(device).to(dtype=torch.float32),
+            self.conditioning.to(device).to(dtype=torch.float32),
             self.num_sections,
             self.uids,
             self.captions,
@@ -78,7 +78,7 @@ class CachedVideos(Dataset[VideoBatch]):
         return VideoBatch(
             start=_stacked(videos, "start"),
             latents=_stacked(videos, "latents"),
-            guidance=Guidance(
+            conditioning=Conditioning(
                 text=pad_sequence([text["tokens"] for text in texts], batch_first=True),
                 text_mask=pad_sequence([text["mask"] for text in texts], batch_first=True),
                 pooled=_stacked(texts, "pooled"),

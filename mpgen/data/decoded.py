@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mpgen.data.records import VideoRecord
-from mpgen.data.video import VideoError, decode_clip
 from mpgen.sections import count_sections, pixel_frames
+from mpgen.video.clips import VideoError, decode_clip
 
 
 @dataclass(frozen=True)

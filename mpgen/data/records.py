@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 
 
 @dataclass(frozen=True)

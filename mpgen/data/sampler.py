@@ -11,8 +11,8 @@ from dataclasses import replace
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from mpgen.data.curriculum import Group
 from mpgen.data.dataset import VideoBatch
-from mpgen.data.plan import Group
 
 
 class GroupSampler(DistributedSampler[Group]):

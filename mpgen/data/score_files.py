@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.data.parts import Part
 from mpgen.data.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores
 from mpgen.data.workers import Failure

@@ -10,7 +10,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from mpgen.data.reading import (
+from mpgen.data.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, Look, Span
+from mpgen.video.reading import (
     MIN_DECODED,
     TimedFrame,
     VideoError,
@@ -24,7 +25,6 @@ from mpgen.data.reading import (
     timed_frames,
     to_rgb,
 )
-from mpgen.data.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, Look, Span
 
 
 def survey_clip(

@@ -13,8 +13,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
-from mpgen.data.video import VideoError
 from mpgen.errors import UserError
+from mpgen.video.clips import VideoError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

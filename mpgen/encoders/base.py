@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mpgen.tensors import Clip, Guidance
+from mpgen.conditioning import Conditioning
+from mpgen.tensors import Clip
 
 Encoded = Float[
     Tensor, "b c latent_t latent_h latent_w"
@@ -102,7 +103,7 @@ class Encoders(ABC):
     def release(self) -> None:  # noqa: B027 - likewise
         """Gives back the memory of loaded weights, which are loaded again when they are next needed."""
 
-    def guidance(self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> Guidance:
+    def conditioning(self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> Conditioning:
         """Text and image features of a batch of videos.
 
         Args:
@@ -110,4 +111,4 @@ class Encoders(ABC):
             images: the start images, in [-1, 1].
         """
         text = self.text.encode(captions)
-        return Guidance(text.tokens, text.mask, text.pooled, self.image.encode(images))
+        return Conditioning(text.tokens, text.mask, text.pooled, self.image.encode(images))

@@ -9,7 +9,6 @@ import torch
 from tqdm import tqdm
 
 from mpgen.data.suite import read_suite
-from mpgen.data.video import VideoError
 from mpgen.errors import UserError
 from mpgen.evaluation.dimensions import choose
 from mpgen.evaluation.drift import DriftSettings, Reference
@@ -21,7 +20,8 @@ from mpgen.evaluation.stream import Colour, video_info
 from mpgen.evaluation.suite import Skipped, Video, find_videos
 from mpgen.evaluation.summary import Averaging, summarise, worst_first
 from mpgen.evaluation.tables import Evaluation, as_record, terminal_table, write_csv, write_json
-from mpgen.evaluation.world.command import score_world
+from mpgen.video.clips import VideoError
+from mpgen.world.evaluate import score_world
 
 # One by one on a CPU: a frame is still in the caches when the next probe looks at it.
 CHUNK_FRAMES_CPU, CHUNK_FRAMES_GPU = 16, 64

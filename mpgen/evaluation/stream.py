@@ -20,9 +20,9 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from mpgen.data.video import VideoError
 from mpgen.evaluation.frames import Frames
 from mpgen.evaluation.resize import pictures_in, room
+from mpgen.video.clips import VideoError
 
 Colour = Literal["ignore", "tagged"]
 

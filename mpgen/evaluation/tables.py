@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.evaluation.dimensions import Dimension
 from mpgen.evaluation.results import VideoResult
 from mpgen.evaluation.suite import Skipped

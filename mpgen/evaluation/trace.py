@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.errors import UserError
 
 # Frames before and after its own that a row has seen, by probe or array; other rows have seen their own frame only.

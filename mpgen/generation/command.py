@@ -96,7 +96,7 @@ def generate(
         steps: forwards a section.
         shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
             1 for a checkpoint and "auto" with --model if not given.
-        guidance_scale: the distilled guidance; the one of training, and 10 for released weights, if not given.
+        guidance_scale: the distilled CFG scale; the one of training, and 10 for released weights, if not given.
         seed: of the noise.
         ema: use the averaged weights of a checkpoint.
         device: where to compute; a GPU if there is one.

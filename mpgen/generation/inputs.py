@@ -10,15 +10,15 @@ from jaxtyping import UInt8
 from mpgen.checkpoints import LoadedModel
 from mpgen.data.manifest import read_manifest
 from mpgen.data.suite import read_suite
-from mpgen.data.video import decode_clip, iter_video, read_video
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
-from mpgen.data.world.truth import Truth, load_truth
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
 from mpgen.generation.sizes import bucket_for, cover, read_picture
 from mpgen.sections import Layout, sections_for
+from mpgen.video.clips import decode_clip, iter_video, read_video
+from mpgen.world.families import sample_scene
+from mpgen.world.render import render_scene
+from mpgen.world.settings import WorldSettings
+from mpgen.world.truth import Truth, load_truth
 
 Frame = UInt8[np.ndarray, "h w 3"]
 ChooseSize = Callable[[tuple[int, int]], tuple[int, int]]  # height and width of a source to those of the video

@@ -13,7 +13,7 @@ from mpgen.generation.offload import stream_blocks
 from mpgen.generation.sizes import bucket_for
 
 RELEASED_FPS = 30.0  # of the videos that FramePack was trained with
-RELEASED_GUIDANCE = 10.0
+RELEASED_GUIDANCE_SCALE = 10.0
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -76,7 +76,7 @@ def load_pipeline(
         denoiser = denoiser.to(device)
     if trained is None:
         height, width = bucket_for(480, 832)
-        scale, fps, updates = RELEASED_GUIDANCE, RELEASED_FPS, 0
+        scale, fps, updates = RELEASED_GUIDANCE_SCALE, RELEASED_FPS, 0
         config = DenoiserConfig(denoiser.config, None, denoiser.layout, denoiser.frame_index)
     else:
         height, width = trained.card["height_px"], trained.card["width_px"]

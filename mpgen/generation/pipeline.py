@@ -14,15 +14,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mpgen import __version__
+from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
-from mpgen.data.atomic import replacing
-from mpgen.data.video import VideoWriter
+from mpgen.conditioning import Conditioning
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
 from mpgen.sections import ORDERS, Forward, Layout
-from mpgen.tensors import Clip, Guidance, Latents
+from mpgen.tensors import Clip, Latents
+from mpgen.video.clips import VideoWriter
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 
@@ -80,7 +81,7 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     vae = model.encoders.vae
     layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
     known = _known_sections(model, job, device)
-    guidances = _guidances(model, job, layout, len(known), device)
+    conditionings = _conditionings(model, job, layout, len(known), device)
     start = _encode_still(model, job.start, device)
     end = None if job.end is None else _encode_still(model, job.end, device)
     card = _card(model, job, sampling)
@@ -102,9 +103,9 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
             for frame in (frame for part in given for frame in part):
                 writer.write(frame)
                 frames += 1
-            script = None if job.prompts is None else Script(guidances, _store(past, "script"))
+            script = None if job.prompts is None else Script(conditionings, _store(past, "script"))
             sections = rollout(
-                model.denoiser, start, guidances[0], job.num_sections, sampling, known, layout, end, script
+                model.denoiser, start, conditionings[0], job.num_sections, sampling, known, layout, end, script
             )
             made = _ticking(sections, bar, times)
             clips = stream_clips(
@@ -160,18 +161,20 @@ def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[
     return [model.encoders.vae.encode(clip)[:, :, 1:].float() for clip in clips]
 
 
-def _guidances(model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device) -> list[Guidance]:
-    """The guidance of every section to make, in the order they are made; one object for each text."""
+def _conditionings(
+    model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device
+) -> list[Conditioning]:
+    """The conditioning of every section to make, in the order they are made; one object for each text."""
     image = to_clip(job.start[None]).to(device)[:, :, 0]
     if job.prompts is None:
-        return [model.encoders.guidance([job.prompt], image).to(device)] * job.num_sections
+        return [model.encoders.conditioning([job.prompt], image).to(device)] * job.num_sections
     # Frames of a given video that fill no section stand before the known ones.
     before = (0 if job.known is None else len(job.known)) - num_known * layout.section_pixel_frames
     texts = []
     for number in range(num_known, num_known + job.num_sections):
         place = (layout.bounds(number)[0] - 1) // layout.section
         texts.append(job.prompts.at((before + place * layout.section_pixel_frames) / model.fps))
-    encoded = {text: model.encoders.guidance([text], image).to(device) for text in dict.fromkeys(texts)}
+    encoded = {text: model.encoders.conditioning([text], image).to(device) for text in dict.fromkeys(texts)}
     return [encoded[text] for text in texts]
 
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mpgen.backbones.hunyuan.model import Context
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
-from mpgen.dit.model import Context
 from mpgen.generation.store import LatentStore
-from mpgen.memorypack.framepack import History
-from mpgen.memorypack.semanticpack import Memory
+from mpgen.memory.framepack import History
+from mpgen.memory.semanticpack import Memory
 from mpgen.sampling import Level, Sampler
 from mpgen.sections import Layout
-from mpgen.tensors import Guidance, Latents, Still
+from mpgen.tensors import Latents, Still
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Sampling:
         sampler: `euler` or `unipc`.
         steps: forwards a section.
         shift: of the noise levels towards 1; FramePack's value at 480p is 7.
-        guidance_scale: the distilled guidance that the backbone is told.
+        guidance_scale: the distilled CFG scale that the backbone is told.
         seed: of the noise; section k of a video always begins from the same noise.
     """
 
@@ -42,18 +43,18 @@ class Script:
     Where it changes, the long-term memory is made anew from all sections so far under the new prompt, so they are kept.
 
     Args:
-        guidances: one for each section to make, in the order they are made; the same object while nothing changes.
+        conditionings: one for each section to make, in the order they are made; the same object while nothing changes.
         past: takes the sections.
     """
 
-    guidances: Sequence[Guidance]
+    conditionings: Sequence[Conditioning]
     past: LatentStore
 
 
 def rollout(
     denoiser: Denoiser,
     start: Still,
-    guidance: Guidance,
+    conditioning: Conditioning,
     num_sections: int,
     sampling: Sampling,
     known: Iterable[Latents] = (),
@@ -66,18 +67,18 @@ def rollout(
     Args:
         denoiser: the network, in evaluation mode.
         start: the start image's latents.
-        guidance: text and image features.
+        conditioning: text and image features.
         num_sections: sections to make, after the known ones.
         sampling: how.
         known: true sections that come first, to continue a given video; they are remembered, not yielded.
         layout: in which order the sections are made; that of training if None.
         end: the last image's latents, for layouts that take one.
-        script: other guidance for some sections.
+        script: other conditioning for some sections.
     """
     dtype = next(denoiser.parameters()).dtype
-    start, guidance = start.to(dtype), guidance.to(dtype=dtype)
+    start, conditioning = start.to(dtype), conditioning.to(dtype=dtype)
     layout = (denoiser.layout if layout is None else layout).for_video(num_sections)
-    history, memory = denoiser.begin(start, guidance, layout=layout, end=None if end is None else end.to(dtype))
+    history, memory = denoiser.begin(start, conditioning, layout=layout, end=None if end is None else end.to(dtype))
     num_known = 0
     for section in known:
         history, memory = denoiser.remember(history, memory, section.to(dtype))
@@ -85,18 +86,18 @@ def rollout(
         if script is not None:
             script.past.append(section)
     shape = (*start.shape[:2], layout.section, *start.shape[3:])
-    prompted = guidance if script is None else script.guidances[0]
+    prompted = conditioning if script is None else script.conditionings[0]
     noisy: list[Latents] = []  # the sections of a stage
     for stage, sections in enumerate(denoiser.schedule.stages(num_sections)):
         newest = sections.stop - 1
-        if script is not None and script.guidances[newest] is not prompted:
-            prompted = script.guidances[newest]
-            guidance = prompted.to(dtype=dtype)
-            memory = None if memory is None else _recall(denoiser, start, guidance, script.past)
+        if script is not None and script.conditionings[newest] is not prompted:
+            prompted = script.conditionings[newest]
+            conditioning = prompted.to(dtype=dtype)
+            memory = None if memory is None else _recall(denoiser, start, conditioning, script.past)
         if newest == stage:
             noisy.append(_noise(shape, sampling.seed, num_known + newest).to(start.device))
         ages = [stage - section for section in sections]
-        noisy = _denoise(denoiser, history, memory, guidance, sampling, ages, noisy)
+        noisy = _denoise(denoiser, history, memory, conditioning, sampling, ages, noisy)
         if ages[0] + 1 < denoiser.schedule.window:
             continue
         done = noisy.pop(0)
@@ -106,9 +107,9 @@ def rollout(
             script.past.append(done)
 
 
-def _recall(denoiser: Denoiser, start: Still, guidance: Guidance, past: Iterable[Latents]) -> Memory | None:
-    """The memory of what has been, as if the guidance had always been this one."""
-    history, memory = denoiser.begin(start, guidance)
+def _recall(denoiser: Denoiser, start: Still, conditioning: Conditioning, past: Iterable[Latents]) -> Memory | None:
+    """The memory of what has been, as if the conditioning had always been this one."""
+    history, memory = denoiser.begin(start, conditioning)
     for section in past:
         _, memory = denoiser.remember(history, memory, section.to(start))
     return memory
@@ -119,14 +120,14 @@ def _denoise(
     denoiser: Denoiser,
     history: History,
     memory: Memory | None,
-    guidance: Guidance,
+    conditioning: Conditioning,
     sampling: Sampling,
     ages: Sequence[int],
     noisy: Sequence[Latents],
 ) -> list[Latents]:
     """The sections of one stage, a stage's steps farther down."""
     context = denoiser.pack(history, memory, len(ages))
-    velocity_fn = _Velocity(denoiser, context, guidance, sampling.guidance_scale)
+    velocity_fn = _Velocity(denoiser, context, conditioning, sampling.guidance_scale)
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, ages)
     x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
     return list(x.chunk(len(ages), 2))
@@ -138,13 +139,13 @@ class _Velocity:
 
     denoiser: Denoiser
     context: Context
-    guidance: Guidance
+    conditioning: Conditioning
     guidance_scale: float
 
     def __call__(self, x: Latents, sigma: Level) -> Latents:
         levels = sigma.expand(len(x), -1) if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma)
         own = next(self.denoiser.parameters()).dtype
-        return self.denoiser(x.to(own), levels, self.context, self.guidance, self.guidance_scale).float()
+        return self.denoiser(x.to(own), levels, self.context, self.conditioning, self.guidance_scale).float()
 
 
 def _noise(shape: tuple[int, ...], seed: int, number: int) -> Latents:

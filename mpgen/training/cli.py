@@ -21,8 +21,8 @@ import mpgen.encoders.tiny
 import mpgen.training.optimizers
 import mpgen.training.schedule
 import mpgen.training.strategies  # noqa: F401 - and gives Lightning the names ddp and fsdp2
+from mpgen.atomic import replacing
 from mpgen.checkpoints.sources import PREFIX
-from mpgen.data.atomic import replacing
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError

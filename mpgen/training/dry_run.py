@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
+from mpgen.backbones.recompute import RECOMPUTE, Recompute
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.recompute import RECOMPUTE, Recompute
-from mpgen.tensors import Guidance
 from mpgen.training.footprint import AssumedValues, LiveMemory, Operations
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
@@ -32,7 +32,7 @@ class Shape:
     Args:
         videos: in the batch.
         rows, columns: of latents.
-        text_tokens, image_tokens: of guidance.
+        text_tokens, image_tokens: of conditioning.
     """
 
     videos: int
@@ -134,11 +134,11 @@ def _dry_run(
     with _without_data(shape.text_tokens):
         denoiser, head_only = _network(module, precision, recompute, depth)
         num_sections = 3 if head_only else 3 + module.memory_windows
-        start, latents, guidance = _batch(denoiser, shape, num_sections, precision.inputs)
+        start, latents, conditioning = _batch(denoiser, shape, num_sections, precision.inputs)
         flops: list[int] = []
         with lower, LiveMemory() as memory, Operations() as counted:
             losses = section_losses(
-                denoiser, start, latents, guidance, [str(video) for video in range(shape.videos)],
+                denoiser, start, latents, conditioning, [str(video) for video in range(shape.videos)],
                 forcing=module.forcing, sigma_draw=module.sigma, noise=KeyedNoise(0, 0),
                 guidance_scale=module.guidance_scale, memory_windows=module.memory_windows, head_only=head_only,
             )  # fmt: skip
@@ -150,7 +150,7 @@ def _dry_run(
                     memory.restart()  # from now on every gradient is there
         gradients = sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
         with lower:
-            context = _context_tokens(denoiser, start, latents, guidance)
+            context = _context_tokens(denoiser, start, latents, conditioning)
         state, step = _optimizer_bytes(module, denoiser, precision)
     return DryRun(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
 
@@ -185,17 +185,19 @@ def _network(
     return denoiser, trainable.head_only
 
 
-def _batch(denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Guidance]:
+def _batch(
+    denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Conditioning]:
     dit, frames = denoiser.config, denoiser.layout.section * num_sections
     start = torch.zeros(shape.videos, dit.in_channels, 1, shape.rows, shape.columns, dtype=dtype)
     latents = torch.zeros(shape.videos, dit.in_channels, frames, shape.rows, shape.columns, dtype=dtype)
-    guidance = Guidance(
+    conditioning = Conditioning(
         torch.zeros(shape.videos, shape.text_tokens, dit.text_embed_dim, dtype=dtype),
         torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool),
         torch.zeros(shape.videos, dit.pooled_projection_dim, dtype=dtype),
         torch.zeros(shape.videos, shape.image_tokens, dit.image_proj_dim, dtype=dtype),
     )
-    return start, latents, guidance
+    return start, latents, conditioning
 
 
 def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Precision) -> tuple[int, int]:
@@ -212,8 +214,8 @@ def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Pre
 
 
 @torch.no_grad()
-def _context_tokens(denoiser: Denoiser, start: Tensor, latents: Tensor, guidance: Guidance) -> int:
-    history, memory = denoiser.begin(start, guidance, layout=denoiser.layout.for_video(3))
+def _context_tokens(denoiser: Denoiser, start: Tensor, latents: Tensor, conditioning: Conditioning) -> int:
+    history, memory = denoiser.begin(start, conditioning, layout=denoiser.layout.for_video(3))
     for section in latents.split(denoiser.layout.section, 2)[:2]:  # by then the memory has its size
         history, memory = denoiser.remember(history, memory, section)
     return denoiser.pack(history, memory).tokens.shape[1]

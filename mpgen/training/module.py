@@ -9,11 +9,11 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
 from mpgen.checkpoints.sources import PREFIX
 from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.recompute import RECOMPUTE, Recompute
 from mpgen.errors import UserError
 from mpgen.flow import SigmaDraw
 from mpgen.training.forcing import Forcing
@@ -38,7 +38,7 @@ class LongVideoModule(pl.LightningModule):
         lr_scheduler: stepped once an update.
         train: shell patterns of the parameters that train, such as ["*"] or ["norm_out.*", "proj_out.*"].
         clip_norm: the gradient's norm is cut to this.
-        guidance_scale: the distilled guidance that the backbone is told; the value that generation will use.
+        guidance_scale: the distilled CFG scale that the backbone is told; the value that generation will use.
         memory_windows: past windows through which the long-term memory gets gradients.
         rehearsal: how often the model in training is to draw one of the sections before instead of the next, without
             being shown the frames before it, in [0, 1]. Then only the long-term memory knows what to draw, which
@@ -193,7 +193,7 @@ class LongVideoModule(pl.LightningModule):
             self.denoiser,
             batch.start,
             batch.latents,
-            batch.guidance,
+            batch.conditioning,
             batch.uids,
             forcing=self.forcing,
             sigma_draw=self.sigma,

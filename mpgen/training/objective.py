@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mpgen.backbones.hunyuan.model import Context
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
-from mpgen.dit.model import Context
 from mpgen.flow import SigmaDraw, add_noise, velocity_target
 from mpgen.sections import Layout
-from mpgen.tensors import Guidance, Latents, Still
+from mpgen.tensors import Latents, Still
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
 
@@ -45,7 +46,7 @@ def section_losses(
     denoiser: Denoiser,
     start: Still,
     latents: Latents,
-    guidance: Guidance,
+    conditioning: Conditioning,
     uids: Sequence[str],
     *,
     forcing: Forcing,
@@ -63,12 +64,12 @@ def section_losses(
         denoiser: the network.
         start: the start image's latents, encoded alone.
         latents: the latent frames after it, a whole number of sections.
-        guidance: text and image features.
+        conditioning: text and image features.
         uids: the videos' names, for the noise.
         forcing: what is carried from section to section.
         sigma_draw: how noise levels are drawn.
         noise: this update's random numbers.
-        guidance_scale: the distilled guidance the backbone is told; the value of inference (our choice).
+        guidance_scale: the distilled CFG scale the backbone is told; the value of inference (our choice).
         memory_windows: past windows through which the memory gets gradients.
         head_only: only the last norm and the output layer train, so everything before them runs without a graph.
         num_given: the first so many sections (as they are made) have no loss: they are remembered as they are.
@@ -77,7 +78,7 @@ def section_losses(
     schedule, frames = denoiser.schedule, denoiser.layout.section
     num_sections = latents.shape[2] // frames
     layout = denoiser.layout.for_video(num_sections)
-    history, memory = denoiser.begin(start, guidance, 0 if head_only else memory_windows, layout)
+    history, memory = denoiser.begin(start, conditioning, 0 if head_only else memory_windows, layout)
     for number in range(num_given):
         history, memory = denoiser.remember(history, memory, _cut(latents, layout, range(number, number + 1)))
     for stage, among in enumerate(schedule.stages(num_sections - num_given)):
@@ -91,13 +92,13 @@ def section_losses(
         noisy = add_noise(clean, draw.noise, sigma)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
             context = denoiser.pack(history.without(again), memory, len(sections))
-            tokens, conditioning = denoiser.trunk(noisy, sigma, context, guidance, guidance_scale)
-        velocity = denoiser.head(tokens, conditioning, denoiser.grid(noisy)).float()
+            tokens, temb = denoiser.trunk(noisy, sigma, context, conditioning, guidance_scale)
+        velocity = denoiser.head(tokens, temb, denoiser.grid(noisy)).float()
         per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))
 
         carried_error = None
         if stage + 1 >= schedule.window and sections.start + 1 < num_sections:
-            velocity_fn = partial(_velocity, denoiser, context, guidance, guidance_scale)
+            velocity_fn = partial(_velocity, denoiser, context, conditioning, guidance_scale)
             generators = partial(noise.generators, uids, number)
             whole = SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
             carried = _where(again, following, _carry(forcing, whole))[:, :, :frames]  # the oldest, which is done
@@ -138,6 +139,6 @@ def _carry(forcing: Forcing, section: SectionPass) -> Latents:
 
 
 def _velocity(
-    denoiser: Denoiser, context: Context, guidance: Guidance, guidance_scale: float, x: Latents, sigma: float
+    denoiser: Denoiser, context: Context, conditioning: Conditioning, guidance_scale: float, x: Latents, sigma: float
 ) -> Latents:
-    return denoiser(x, x.new_full((len(x),), sigma), context, guidance, guidance_scale).float()
+    return denoiser(x, x.new_full((len(x),), sigma), context, conditioning, guidance_scale).float()

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from mpgen.dit.lora import ADAPTER
+from mpgen.backbones.lora import ADAPTER
 from mpgen.errors import UserError
 
 HEAD = ("norm_out.", "proj_out.")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mpgen.dit.recompute import RECOMPUTE, Recompute
+from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.training.dry_run import DryRun, Precision, Shape, dry_run
 from mpgen.training.module import LongVideoModule
 from mpgen.training.planner import Assumptions, Machines, MemoryNeed, Network, memory_need, pace, traffic_bytes

@@ -1,20 +1,12 @@
-"""Small videos, and encoders of plain arithmetic, whose autoencoder looks ahead: company at encoding shows."""
+"""Encoders of plain arithmetic, whose autoencoder looks ahead: company at encoding shows."""
 
-from collections.abc import Callable, Sequence
-from fractions import Fraction
-from pathlib import Path
+from collections.abc import Sequence
 
-import av
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from av.video.frame import VideoFrame
 
-from mpgen.data.video import VideoWriter
 from mpgen.encoders.base import Encoders, ImageEncoder, TextEncoder, TextFeatures, VideoAutoencoder
-
-LEVEL_OF_FRAME = 5  # frame k of a test video is grey 10 + 5 k, so a picture tells which frame it was
 
 
 class LookingAheadVAE(VideoAutoencoder):
@@ -81,60 +73,3 @@ def encoders() -> PlainEncoders:
 @pytest.fixture
 def other_encoders() -> PlainEncoders:
     return PlainEncoders("other")
-
-
-@pytest.fixture
-def frame_of() -> Callable[[np.ndarray], list[int]]:
-    """Which frames of a test video these are."""
-    return lambda frames: [round((float(frame.mean()) - 10) / LEVEL_OF_FRAME) for frame in frames]
-
-
-def grey_frames(num_frames: int, height_px: int, width_px: int) -> np.ndarray:
-    levels = (10 + LEVEL_OF_FRAME * np.arange(num_frames)).clip(0, 255).astype(np.uint8)
-    return np.broadcast_to(levels[:, None, None, None], (num_frames, height_px, width_px, 3))
-
-
-@pytest.fixture
-def make_video() -> Callable[..., Path]:
-    """Writes a video by our own writer."""
-
-    def make(path: Path, num_frames: int = 21, height_px: int = 16, width_px: int = 24, fps: float | int = 24) -> Path:
-        with VideoWriter(path, fps, height_px, width_px) as writer:
-            for frame in grey_frames(num_frames, height_px, width_px):
-                writer.write(frame)
-        return path
-
-    return make
-
-
-@pytest.fixture
-def make_foreign_video() -> Callable[..., Path]:
-    """Writes a video as others might: any time stamps, shape of pixels, container, place of the index."""
-
-    def make(
-        path: Path,
-        ticks: Sequence[int],
-        ticks_per_second: int = 24,
-        frames: np.ndarray | None = None,
-        pix_fmt: str = "yuv420p",
-        sample_aspect_ratio: Fraction | None = None,
-        movflags: str = "",
-        container_format: str = "mp4",
-    ) -> Path:
-        frames = grey_frames(len(ticks), 16, 24) if frames is None else frames
-        options = {"movflags": movflags} if movflags else {}
-        with av.open(str(path), "w", format=container_format, options=options) as container:
-            stream = container.add_stream("libx264", rate=ticks_per_second)
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], pix_fmt
-            stream.options = {"crf": "10", "bf": "0", "threads": "1"}
-            stream.codec_context.time_base = Fraction(1, ticks_per_second)
-            if sample_aspect_ratio is not None:
-                stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
-            for tick, frame in zip(ticks, frames, strict=True):
-                picture = VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-                picture.pts, picture.time_base = tick, Fraction(1, ticks_per_second)
-                container.mux(stream.encode(picture))
-            container.mux(stream.encode(None))
-        return path
-
-    return make

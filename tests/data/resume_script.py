@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from mpgen.data.curriculum import Shuffled
 from mpgen.data.datamodule import VideoDataModule
-from mpgen.data.plan import Shuffled
 from mpgen.encoders.tiny import TinyEncoders
 
 MAX_EPOCHS, EVERY, SEED = 3, 2, 4

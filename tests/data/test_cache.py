@@ -17,8 +17,8 @@ from mpgen.data.cache import CacheDirectory, CacheSettings, open_cache, read_met
 from mpgen.data.manifest import read_manifest
 from mpgen.data.parts import Part
 from mpgen.data.records import Reject
-from mpgen.data.video import decode_clip
 from mpgen.errors import UserError
+from mpgen.video.clips import decode_clip
 
 SETTINGS = CacheSettings(height_px=16, width_px=24, fps=24.0, max_sections=3, section_latent_frames=2)
 

@@ -16,10 +16,10 @@ import pytest
 from mpgen import cli
 from mpgen.data.manifest import read_manifest
 from mpgen.data.sources.clip import read_clips
-from mpgen.data.video import VideoWriter
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
+from mpgen.video.clips import VideoWriter
+from mpgen.world.families import sample_scene
+from mpgen.world.render import render_scene
+from mpgen.world.settings import WorldSettings
 
 ROOT = Path(__file__).parents[2]
 DATA = Path("data/mira_sekai")
@@ -39,7 +39,7 @@ FIT = """
 data:
   batch_size: 2
   curriculum:
-    class_path: mpgen.data.plan.Staged
+    class_path: mpgen.data.curriculum.Staged
     init_args:
       stages: [[1, 1]]
 trainer:

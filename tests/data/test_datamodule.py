@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mpgen.data.cache import CacheDirectory, CacheEntry
+from mpgen.data.curriculum import Shuffled, Sorted, Staged
 from mpgen.data.datamodule import VideoDataModule, _in_order
-from mpgen.data.plan import Shuffled, Sorted, Staged
 from mpgen.errors import UserError
 
 # Lightning's advice on tiny runs
@@ -187,10 +187,10 @@ def test_a_batch_holds_what_was_cached(make_data, encoders):
         assert batch.latents.shape == (3, 3, 2 * batch.num_sections, 2, 3)
         assert batch.captions == tuple(entries[uid].caption for uid in batch.uids)
         lengths = [len(caption.split()) for caption in batch.captions]
-        assert batch.guidance.text_mask.sum(1).tolist() == lengths
-        assert batch.guidance.text.shape == (3, max(lengths), 2)
-        assert batch.guidance.text[~batch.guidance.text_mask].abs().sum() == 0
-        assert batch.guidance.image.shape == (3, 1, 3)
+        assert batch.conditioning.text_mask.sum(1).tolist() == lengths
+        assert batch.conditioning.text.shape == (3, max(lengths), 2)
+        assert batch.conditioning.text[~batch.conditioning.text_mask].abs().sum() == 0
+        assert batch.conditioning.image.shape == (3, 1, 3)
         assert batch.latents.dtype == torch.float32
         moved = batch.to("cpu")
         assert (moved.uids, moved.num_sections) == (batch.uids, batch.num_sections)
@@ -246,14 +246,14 @@ def test_what_is_stored_in_bfloat16_is_float32_where_it_is_used(make_data):
     full = make_data(curriculum=Sorted(), batch_size=3)
     half = make_data(curriculum=Sorted(), batch_size=3, dtype="bfloat16")
     for exact, batch in zip(full.train_dataloader(), half.train_dataloader(), strict=True):
-        assert batch.latents.dtype == batch.guidance.text.dtype == torch.bfloat16
+        assert batch.latents.dtype == batch.conditioning.text.dtype == torch.bfloat16
         used = batch.to("cpu")
         assert used.uids == exact.uids
         for name in ("start", "latents"):
             assert getattr(used, name).dtype == torch.float32
             torch.testing.assert_close(getattr(used, name), getattr(exact, name), atol=0.01, rtol=0.01)
-        assert used.guidance.text.dtype == torch.float32
-        torch.testing.assert_close(used.guidance.image, exact.guidance.image, atol=0.01, rtol=0.01)
+        assert used.conditioning.text.dtype == torch.float32
+        torch.testing.assert_close(used.conditioning.image, exact.conditioning.image, atol=0.01, rtol=0.01)
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=25), st.integers(1, 5), st.integers(1, 4))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dirty import KINDS, THRESHOLDS, write_dirty
+from dirty.films import FPS, HEIGHT_PX, WIDTH_PX, DirtyVideo
 
 from mpgen.data.commands.filter import filter
 from mpgen.data.commands.score import score
@@ -16,9 +18,7 @@ from mpgen.data.scores import Meter
 from mpgen.data.shots import ShotDetectors
 from mpgen.data.sources.clip import SourceClip, write_clips
 from mpgen.data.survey import survey_clip
-from mpgen.data.video import VideoError, decode_clip
-from mpgen.data.world.dirty import KINDS, THRESHOLDS, write_dirty
-from mpgen.data.world.films import FPS, HEIGHT_PX, WIDTH_PX, DirtyVideo
+from mpgen.video.clips import VideoError, decode_clip
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from mpgen.data.build import build_cache
 from mpgen.data.cache import CacheSettings
+from mpgen.data.curriculum import Shuffled, plan_epoch
 from mpgen.data.manifest import read_manifest
-from mpgen.data.plan import Shuffled, plan_epoch
 from mpgen.encoders.tiny import TinyEncoders
 
 SCRIPT = Path(__file__).with_name("resume_script.py")

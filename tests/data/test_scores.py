@@ -8,13 +8,13 @@ import av
 import numpy as np
 import pytest
 from av.filter import Graph
+from dirty.films import walk, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpgen.data.scores import FPS, ClipScores, Meter, blur, largest_block_mean, spans_of, to_luma, without_spikes
 from mpgen.data.shots import ShotDetectors
 from mpgen.data.survey import survey_clip
-from mpgen.data.world.films import walk, write_film
 
 
 def vmaf_motion(path) -> list[float]:

@@ -122,8 +122,8 @@ def test_widths_come_from_the_configs_without_weights(make_encoders, loads):
     assert (encoders.text.token_width, encoders.text.pooled_width, encoders.image.width) == (24, 18, 20)
     assert (encoders.vae.latent_channels, encoders.vae.spatial_stride) == (5, 8)
     assert not loads
-    guidance = encoders.guidance(CAPTIONS[:2], torch.zeros(2, 3, 16, 24))
-    assert (guidance.text.shape[2], guidance.pooled.shape[1], guidance.image.shape[2]) == (24, 18, 20)
+    conditioning = encoders.conditioning(CAPTIONS[:2], torch.zeros(2, 3, 16, 24))
+    assert (conditioning.text.shape[2], conditioning.pooled.shape[1], conditioning.image.shape[2]) == (24, 18, 20)
 
 
 def test_default_dtypes_give_float32_near_that_of_float32(make_encoders, random_clip):
@@ -161,12 +161,12 @@ def test_a_part_is_read_when_it_is_first_needed_and_kept(make_encoders, loads, r
 
 def test_the_same_caption_and_image_are_not_encoded_twice(make_encoders, loads):
     encoders, images = make_encoders(offload=True), torch.rand(2, 3, 16, 24)
-    first = encoders.guidance(CAPTIONS[:2], images)
-    again = encoders.guidance(CAPTIONS[1::-1], images.flip(0))
+    first = encoders.conditioning(CAPTIONS[:2], images)
+    again = encoders.conditioning(CAPTIONS[1::-1], images.flip(0))
     assert len(loads) == 3
     torch.testing.assert_close(again.image.flip(0), first.image, atol=0, rtol=0)
     torch.testing.assert_close(again.text.flip(0), first.text, atol=0, rtol=0)
-    encoders.guidance(CAPTIONS[1:], images + 0.01)
+    encoders.conditioning(CAPTIONS[1:], images + 0.01)
     assert len(loads) == 6
 
 
@@ -187,7 +187,7 @@ def test_weights_live_as_long_as_offloading_says(make_encoders, monkeypatch, ran
         monkeypatch.setattr(f"mpgen.encoders.{module}.load_module", watched)
     encoders, clip = make_encoders(offload=offload), random_clip(1, 5)
     encoders.vae.encode(clip)
-    encoders.guidance(CAPTIONS, clip[:, :, 0].expand(3, -1, -1, -1))
+    encoders.conditioning(CAPTIONS, clip[:, :, 0].expand(3, -1, -1, -1))
     assert at_once == ([1, 1, 1, 1] if offload else [1, 2, 3, 4])
     if not offload:
         assert all(ref() is not None for ref in alive)

@@ -90,11 +90,11 @@ def test_a_change_at_one_place_moves_the_patch_of_that_place_most(encoders):
 @pytest.mark.parametrize("name", SIZES)
 def test_widths_are_those_of_the_features_for_every_kind_of_tower(name):
     encoders = OpenClipEncoders(name, device="cpu")
-    guidance = encoders.guidance(CAPTIONS, torch.rand(3, 3, 16, 24) * 2 - 1)
-    assert guidance.text.shape[2] == encoders.text.token_width == 24
-    assert guidance.pooled.shape[1] == encoders.text.pooled_width == 14
-    assert guidance.image.shape[2] == encoders.image.width
-    assert all(torch.isfinite(part).all() for part in (guidance.text, guidance.pooled, guidance.image))
+    conditioning = encoders.conditioning(CAPTIONS, torch.rand(3, 3, 16, 24) * 2 - 1)
+    assert conditioning.text.shape[2] == encoders.text.token_width == 24
+    assert conditioning.pooled.shape[1] == encoders.text.pooled_width == 14
+    assert conditioning.image.shape[2] == encoders.image.width
+    assert all(torch.isfinite(part).all() for part in (conditioning.text, conditioning.pooled, conditioning.image))
 
 
 def test_a_caption_has_the_same_features_in_any_batch(encoders):

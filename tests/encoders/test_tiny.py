@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
 from mpgen.encoders import tiny
 from mpgen.encoders.tiny import TinyEncoders, TinyImage, TinyText, TinyVAE
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import to_clip
+from mpgen.world.families import sample_scene
+from mpgen.world.render import render_scene
+from mpgen.world.settings import WorldSettings
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +117,10 @@ def test_a_sentence_is_one_token_and_an_empty_caption_has_one_too():
 def test_features_have_the_widths_that_the_encoders_declare(make_world_clip):
     encoders = TinyEncoders()
     images = make_world_clip("bounce")[:, :, 0].expand(2, -1, -1, -1)
-    guidance = encoders.guidance(["a red disc", "nothing"], images)
-    assert guidance.text.shape[::2] == (2, encoders.text.token_width)
-    assert guidance.pooled.shape == (2, encoders.text.pooled_width)
-    assert guidance.image.shape == (2, 4, encoders.image.width)
+    conditioning = encoders.conditioning(["a red disc", "nothing"], images)
+    assert conditioning.text.shape[::2] == (2, encoders.text.token_width)
+    assert conditioning.pooled.shape == (2, encoders.text.pooled_width)
+    assert conditioning.image.shape == (2, 4, encoders.image.width)
     assert encoders.vae.encode(images[:, :, None]).shape[1] == encoders.vae.latent_channels
 
 

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from mpgen.data.world.settings import WorldSettings
-from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
 from mpgen.evaluation import runner
 from mpgen.evaluation.command import evaluate
 from mpgen.evaluation.report.paper import TABLE_1
+from mpgen.world.settings import WorldSettings
+from mpgen.world.writer import render_world
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpgen.data.video import VideoError, read_video
 from mpgen.evaluation import frames, stream
 from mpgen.evaluation.resize import as_columns
 from mpgen.evaluation.stream import FrameStream, video_info
+from mpgen.video.clips import VideoError, read_video
 
 
 def frames_of(path, **options) -> tuple[np.ndarray, FrameStream]:

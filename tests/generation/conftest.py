@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from mpgen.checkpoints import LoadedModel, load_for_generation
-from mpgen.data.world.families import sample_scene
-from mpgen.data.world.render import render_scene
-from mpgen.data.world.settings import WorldSettings
+from mpgen.world.families import sample_scene
+from mpgen.world.render import render_scene
+from mpgen.world.settings import WorldSettings
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,15 @@ import pytest
 from PIL import Image
 
 from mpgen.data.suite import read_suite
-from mpgen.data.video import read_video
-from mpgen.data.world.settings import WorldSettings
-from mpgen.data.world.truth import load_truth
-from mpgen.data.world.writer import render_world
 from mpgen.errors import UserError
 from mpgen.evaluation.suite import find_videos
 from mpgen.flow import shift_for_tokens
 from mpgen.generation import command
 from mpgen.generation.command import generate
+from mpgen.video.clips import read_video
+from mpgen.world.settings import WorldSettings
+from mpgen.world.truth import load_truth
+from mpgen.world.writer import render_world
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ def blocks_of(denoiser):
 
 
 @pytest.fixture
-def make_two(make_denoiser, latents, make_guidance):
+def make_two(make_denoiser, latents, make_conditioning):
     """Two sections of a denoiser."""
-    return lambda denoiser: list(rollout(denoiser, latents(1, 1), make_guidance(4), 2, Sampling(euler, 2, 1.0, 4.0, 0)))
+    return lambda denoiser: list(
+        rollout(denoiser, latents(1, 1), make_conditioning(4), 2, Sampling(euler, 2, 1.0, 4.0, 0))
+    )
 
 
 def test_streamed_blocks_give_the_same_numbers_and_stay_as_they_were(make_denoiser, make_two):
@@ -72,12 +74,12 @@ def test_a_block_that_fails_is_there_again_for_the_next_try(make_denoiser, make_
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_streaming_gives_the_same_numbers_in_less_memory(make_denoiser, latents, make_guidance):
+def test_on_a_gpu_streaming_gives_the_same_numbers_in_less_memory(make_denoiser, latents, make_conditioning):
     device = torch.device("cuda")
 
     def made(denoiser):
-        guidance = make_guidance(4).to(device)
-        return list(rollout(denoiser, latents(1, 1).to(device), guidance, 2, Sampling(euler, 2, 1.0, 4.0, 0)))
+        conditioning = make_conditioning(4).to(device)
+        return list(rollout(denoiser, latents(1, 1).to(device), conditioning, 2, Sampling(euler, 2, 1.0, 4.0, 0)))
 
     whole, streamed = make_denoiser().to(device), make_denoiser()
     stream_blocks(streamed, device)

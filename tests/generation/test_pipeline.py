@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from mpgen.data.video import read_metadata, read_video
 from mpgen.generation.pipeline import Job, generate_video, to_clip, to_frames
 from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler, unipc
 from mpgen.sections import Inverted
+from mpgen.video.clips import read_metadata, read_video
 
 SAMPLING = Sampling(euler, 2, 1.5, 2.0, 9)
 
@@ -41,7 +41,9 @@ def test_a_video_holds_the_start_frame_and_every_frame_of_its_sections(model, ma
     assert np.abs(video[0].astype(int) - scene_frames[0]).mean() < 6
     start_clip = to_clip(job.start[None])
     start = model.encoders.vae.encode(start_clip)
-    sections = rollout(model.denoiser, start, model.encoders.guidance([job.prompt], start_clip[:, :, 0]), 3, SAMPLING)
+    sections = rollout(
+        model.denoiser, start, model.encoders.conditioning([job.prompt], start_clip[:, :, 0]), 3, SAMPLING
+    )
     wanted = to_frames(model.encoders.vae.decode(torch.cat(list(sections), 2), starts_with_still=False))
     assert np.abs(video[1:].astype(int) - wanted).mean() < 6
 
@@ -107,8 +109,10 @@ def test_a_video_made_backwards_is_written_in_the_order_of_time(model, make_job)
     assert (made.frames, len(video)) == (25, 25)
     start_clip = to_clip(job.start[None])
     start = model.encoders.vae.encode(start_clip)
-    guidance = model.encoders.guidance([job.prompt], start_clip[:, :, 0])
-    sections = list(rollout(model.denoiser, start, guidance, 3, SAMPLING, layout=Inverted.like(model.denoiser.layout)))
+    conditioning = model.encoders.conditioning([job.prompt], start_clip[:, :, 0])
+    sections = list(
+        rollout(model.denoiser, start, conditioning, 3, SAMPLING, layout=Inverted.like(model.denoiser.layout))
+    )
     wanted = to_frames(model.encoders.vae.decode(torch.cat(sections[::-1], 2), starts_with_still=False))
     assert np.abs(video[1:].astype(int) - wanted).mean() < 6
 

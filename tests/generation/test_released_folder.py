@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 from mpgen import cli
 from mpgen.checkpoints import load_released, model_card
 from mpgen.checkpoints.command import export
-from mpgen.data.video import VideoWriter, read_video
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.errors import UserError
 from mpgen.flow import shift_for_tokens
 from mpgen.generation.command import generate
-from mpgen.memorypack.semanticpack import SemanticPackConfig
+from mpgen.memory.semanticpack import SemanticPackConfig
+from mpgen.video.clips import VideoWriter, read_video
 
 pytest.importorskip("diffusers")
 

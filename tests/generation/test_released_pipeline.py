@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
-from mpgen.dit.model import DiTConfig
 from mpgen.encoders.hunyuan_vae import HunyuanVAE, Tiling
 from mpgen.encoders.released import ReleasedFolder
 from mpgen.flow import shift_for_tokens, sigma_schedule
@@ -20,7 +21,6 @@ from mpgen.generation.decoding import stream_clips
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler
 from mpgen.sections import ORDERS
-from mpgen.tensors import Guidance
 
 pytest.importorskip("diffusers")
 
@@ -139,9 +139,9 @@ def still():
     return lambda seed: torch.randn(1, 4, 1, 6, 10, generator=torch.Generator().manual_seed(seed))
 
 
-def guidance_of(call: dict[str, torch.Tensor]) -> Guidance:
+def conditioning_of(call: dict[str, torch.Tensor]) -> Conditioning:
     text, mask = call["encoder_hidden_states"], call["encoder_attention_mask"].bool()
-    return Guidance(text, mask, call["pooled_projections"], call["image_embeds"])
+    return Conditioning(text, mask, call["pooled_projections"], call["image_embeds"])
 
 
 CASES = [("f1", 1, False), ("f1", 2, False), ("f1", 4, False), ("f0", 1, False), ("f0", 3, False), ("f0", 3, True)]
@@ -157,12 +157,12 @@ def test_calls_and_latents_are_those_of_the_released_pipeline(
     assert len(released.calls) == num_sections * STEPS
     firsts = released.calls[::STEPS]
     monkeypatch.setattr(rollout_module, "_noise", lambda shape, seed, number: firsts[number]["hidden_states"])
-    guidance = guidance_of(firsts[0])
+    conditioning = conditioning_of(firsts[0])
     seen, pack = [], ours.pack
     monkeypatch.setattr(ours, "pack", lambda history, *rest: seen.append(history) or pack(history, *rest))
     layout = ORDERS[order].like(ours.layout).for_video(num_sections)
     sampling = Sampling(euler, STEPS, shift_for_tokens(TOKENS), GUIDANCE, 0)
-    sections = list(rollout(ours, start, guidance, num_sections, sampling, layout=layout, end=end))
+    sections = list(rollout(ours, start, conditioning, num_sections, sampling, layout=layout, end=end))
 
     assert len(seen) == num_sections
     for history, call in zip(seen, firsts, strict=True):
@@ -224,7 +224,7 @@ def test_frames_of_f1_are_those_of_the_released_pipeline(run_released, pipeline,
     firsts = released.calls[::STEPS]
     monkeypatch.setattr(rollout_module, "_noise", lambda shape, seed, number: firsts[number]["hidden_states"])
     sampling = Sampling(euler, STEPS, shift_for_tokens(TOKENS), GUIDANCE, 0)
-    sections = rollout(ours, start, guidance_of(firsts[0]), 2, sampling)
+    sections = rollout(ours, start, conditioning_of(firsts[0]), 2, sampling)
     clips = list(stream_clips(vae, start, sections))
     frames = torch.cat(clips[1:], 2)[0].transpose(0, 1).clamp(-1, 1) / 2 + 0.5
     assert frames.shape[0] == 72

@@ -3,7 +3,7 @@ import torch
 
 from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
-from mpgen.memorypack.framepack import History
+from mpgen.memory.framepack import History
 from mpgen.sampling import SAMPLERS, euler
 from mpgen.sections import Inverted
 
@@ -13,12 +13,12 @@ def sampling(sampler="euler", seed=3, steps=2, scale=4.0) -> Sampling:
 
 
 @pytest.fixture
-def make(make_denoiser, latents, make_guidance):
+def make(make_denoiser, latents, make_conditioning):
     """So many sections of two videos."""
 
     def run(num_sections, known=(), **options):
         return list(
-            rollout(make_denoiser(), latents(2, 1), make_guidance(4, 2), num_sections, sampling(**options), known)
+            rollout(make_denoiser(), latents(2, 1), make_conditioning(4, 2), num_sections, sampling(**options), known)
         )
 
     return run
@@ -58,22 +58,22 @@ def test_any_integer_is_a_seed(make, seed):
     assert bool(make(1, seed=seed)[0].isfinite().all())
 
 
-def test_a_section_costs_as_many_forwards_as_steps(make_denoiser, latents, make_guidance, count_calls):
+def test_a_section_costs_as_many_forwards_as_steps(make_denoiser, latents, make_conditioning, count_calls):
     denoiser = make_denoiser()
     calls = count_calls(denoiser, "trunk")
     for sampler in ("euler", "unipc"):
         calls.clear()
-        list(rollout(denoiser, latents(1, 1), make_guidance(4), 2, sampling(sampler, steps=5)))
+        list(rollout(denoiser, latents(1, 1), make_conditioning(4), 2, sampling(sampler, steps=5)))
         assert len(calls) == 2 * 5
 
 
-def test_a_section_is_the_sampler_on_what_came_before(make_denoiser, latents, make_guidance):
-    denoiser, guidance, start = make_denoiser(), make_guidance(4), latents(1, 1)
-    first, second = rollout(denoiser, start, guidance, 2, sampling(steps=1))
-    history, memory = denoiser.begin(start, guidance)
+def test_a_section_is_the_sampler_on_what_came_before(make_denoiser, latents, make_conditioning):
+    denoiser, conditioning, start = make_denoiser(), make_conditioning(4), latents(1, 1)
+    first, second = rollout(denoiser, start, conditioning, 2, sampling(steps=1))
+    history, memory = denoiser.begin(start, conditioning)
     context = denoiser.pack(*denoiser.remember(history, memory, first))
     with torch.no_grad():
-        velocity = denoiser(noise_of(second.shape), torch.ones(1), context, guidance, 4.0)
+        velocity = denoiser(noise_of(second.shape), torch.ones(1), context, conditioning, 4.0)
     torch.testing.assert_close(second, noise_of(second.shape) - velocity)
 
 
@@ -84,7 +84,7 @@ def noise_of(shape, number=1) -> torch.Tensor:
     return _noise(tuple(shape), 3, number)
 
 
-def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents, make_guidance, monkeypatch):
+def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents, make_conditioning, monkeypatch):
     denoiser = make_denoiser()
     sizes, pack = [], denoiser.pack
 
@@ -96,30 +96,30 @@ def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents
         return context
 
     monkeypatch.setattr(denoiser, "pack", watched)
-    list(rollout(denoiser, latents(1, 1), make_guidance(4), 8, sampling(steps=1)))
+    list(rollout(denoiser, latents(1, 1), make_conditioning(4), 8, sampling(steps=1)))
     assert len(sizes) == 8
     assert len(set(sizes[1:])) == 1
 
 
-def test_nothing_made_has_a_graph(make_denoiser, latents, make_guidance):
-    made = rollout(make_denoiser(), latents(1, 1), make_guidance(4), 2, Sampling(euler, 1, 1.0, 4.0, 0))
+def test_nothing_made_has_a_graph(make_denoiser, latents, make_conditioning):
+    made = rollout(make_denoiser(), latents(1, 1), make_conditioning(4), 2, Sampling(euler, 1, 1.0, 4.0, 0))
     for section in made:
         assert torch.is_grad_enabled()  # the caller's own gradients are its own affair
         assert not section.requires_grad
 
 
-def test_a_script_that_never_changes_changes_nothing(make, make_denoiser, latents, make_guidance, tmp_path):
-    guidance = make_guidance(4, 2)
-    script = Script([guidance] * 3, LatentStore(tmp_path))
-    scripted = list(rollout(make_denoiser(), latents(2, 1), guidance, 3, sampling(), script=script))
+def test_a_script_that_never_changes_changes_nothing(make, make_denoiser, latents, make_conditioning, tmp_path):
+    conditioning = make_conditioning(4, 2)
+    script = Script([conditioning] * 3, LatentStore(tmp_path))
+    scripted = list(rollout(make_denoiser(), latents(2, 1), conditioning, 3, sampling(), script=script))
     assert all(torch.equal(a, b) for a, b in zip(scripted, make(3), strict=True))
 
 
 def test_at_a_change_of_prompt_the_memory_is_as_if_the_new_one_had_always_been(
-    make_denoiser, latents, make_guidance, tmp_path, monkeypatch
+    make_denoiser, latents, make_conditioning, tmp_path, monkeypatch
 ):
     denoiser, start = make_denoiser(), latents(1, 1)
-    old, new = make_guidance(4), make_guidance(6, seed=1)
+    old, new = make_conditioning(4), make_conditioning(6, seed=1)
     read, pack = [], denoiser.pack
 
     def watched(history, memory, num_sections):
@@ -149,20 +149,22 @@ def test_at_a_change_of_prompt_the_memory_is_as_if_the_new_one_had_always_been(
     torch.testing.assert_close(made[2], fresh)
 
 
-def test_an_inverted_video_begins_at_its_end_and_sees_what_follows(make_denoiser, latents, make_guidance, count_calls):
+def test_an_inverted_video_begins_at_its_end_and_sees_what_follows(
+    make_denoiser, latents, make_conditioning, count_calls
+):
     denoiser = make_denoiser()
     calls = count_calls(denoiser, "pack")
     layout = Inverted.like(denoiser.layout)
-    made = list(rollout(denoiser, latents(1, 1), make_guidance(4), 3, sampling(), layout=layout))
+    made = list(rollout(denoiser, latents(1, 1), make_conditioning(4), 3, sampling(), layout=layout))
     windows = [history.window() for history, *_ in calls]
     assert not windows[0].any()
     torch.testing.assert_close(windows[1][:, :, :3], made[0])
     torch.testing.assert_close(windows[2][:, :, :6], torch.cat([made[1], made[0]], 2))
 
 
-def test_a_network_in_bf16_makes_fp32_latents_near_those_of_fp32(make_denoiser, latents, make_guidance):
+def test_a_network_in_bf16_makes_fp32_latents_near_those_of_fp32(make_denoiser, latents, make_conditioning):
     made = [
-        next(iter(rollout(make_denoiser().to(dtype), latents(1, 1), make_guidance(4), 1, sampling())))
+        next(iter(rollout(make_denoiser().to(dtype), latents(1, 1), make_conditioning(4), 1, sampling())))
         for dtype in (torch.float32, torch.bfloat16)
     ]
     assert made[1].dtype == torch.float32

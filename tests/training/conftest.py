@@ -36,14 +36,14 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
 
 
 @pytest.fixture
-def losses(latents, make_guidance) -> Callable[..., list[SectionLoss]]:
+def losses(latents, make_conditioning) -> Callable[..., list[SectionLoss]]:
     """All sections of two videos, with a backward pass after each where `backward` asks for it."""
 
     def run(denoiser, forcing=DirectForcing(), backward: bool = False, uids=("a", "b"), sections=SECTIONS, **options):  # noqa: B008
         given = {"memory_windows": 2, "guidance_scale": 4.0, "sigma_draw": LogitNormal(), "noise": KeyedNoise(0, 5)}
-        start, clean, guidance = latents(2, 1), latents(2, 3 * sections, seed=1), make_guidance(4, 2)
+        start, clean, conditioning = latents(2, 1), latents(2, 3 * sections, seed=1), make_conditioning(4, 2)
         found = []
-        for section in section_losses(denoiser, start, clean, guidance, uids, forcing=forcing, **given | options):
+        for section in section_losses(denoiser, start, clean, conditioning, uids, forcing=forcing, **given | options):
             if backward:
                 section.loss.backward()
             found.append(section)

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import FPS, SIZE_PX, fit, make_module, trainable_config
 
 from mpgen import cli
+from mpgen.backbones.lora import LoraConfig
+from mpgen.data.curriculum import Shuffled
 from mpgen.data.datamodule import VideoDataModule
-from mpgen.data.plan import Shuffled
-from mpgen.dit.lora import LoraConfig
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
 from mpgen.training import forcing

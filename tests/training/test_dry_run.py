@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpgen.backbones.recompute import RECOMPUTE
 from mpgen.denoiser import Denoiser
-from mpgen.dit.recompute import RECOMPUTE
 from mpgen.flow import LogitNormal
-from mpgen.memorypack.structures import StructureB, StructureC
+from mpgen.memory.structures import StructureB, StructureC
 from mpgen.training import dry_run as dry_run_module
 from mpgen.training.dry_run import Precision, Shape, count_context, dry_run
 from mpgen.training.footprint import LiveMemory
@@ -36,7 +36,7 @@ def describe(small_config, make_module):
 
 
 @pytest.fixture
-def run_for_real(latents, make_guidance):
+def run_for_real(latents, make_conditioning):
     """Operations of every section, and the peak of activations, of an update with real tensors."""
 
     def run(module, recompute="none"):
@@ -46,11 +46,11 @@ def run_for_real(latents, make_guidance):
         for block in denoiser.blocks:
             block.run = RECOMPUTE[recompute]
         flops = []
-        start, clean, guidance = latents(2, 1), latents(2, 3 * SECTIONS), make_guidance(TEXT, TEXT)
+        start, clean, conditioning = latents(2, 1), latents(2, 3 * SECTIONS), make_conditioning(TEXT, TEXT)
 
         def update(after_section):
             losses = section_losses(
-                denoiser, start, clean, guidance, ["a", "b"], forcing=module.forcing, sigma_draw=LogitNormal(),
+                denoiser, start, clean, conditioning, ["a", "b"], forcing=module.forcing, sigma_draw=LogitNormal(),
                 noise=KeyedNoise(0, 0), guidance_scale=2.0, memory_windows=2, head_only=chosen.head_only,
             )  # fmt: skip
             for section in losses:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mpgen.backbones.lora import ADAPTER, LoraConfig, updated_layers
 from mpgen.checkpoints import lay_over, load_for_generation, open_trained
 from mpgen.checkpoints.command import export
-from mpgen.dit.lora import ADAPTER, LoraConfig, updated_layers
-from mpgen.tensors import Guidance
+from mpgen.conditioning import Conditioning
 from mpgen.training.callbacks.ema import EMA
 from mpgen.training.checkpointing import RunCheckpoints
 
@@ -49,14 +49,14 @@ def velocity(denoiser) -> torch.Tensor:
     """What a network that fits the tiny encoders says of a noisy section."""
     config = denoiser.config
     normal = partial(torch.randn, generator=torch.Generator().manual_seed(5))
-    guidance = Guidance(
+    conditioning = Conditioning(
         normal(1, 4, config.text_embed_dim), torch.ones(1, 4, dtype=torch.bool),
         normal(1, config.pooled_projection_dim), normal(1, 3, config.image_proj_dim),
     )  # fmt: skip
     with torch.no_grad():
-        context = denoiser.pack(*denoiser.begin(normal(1, config.in_channels, 1, 4, 4), guidance))
+        context = denoiser.pack(*denoiser.begin(normal(1, config.in_channels, 1, 4, 4), conditioning))
         noisy = normal(1, config.in_channels, 2, 4, 4)
-        return denoiser(noisy, torch.tensor([0.6]), context, guidance, 2.0)
+        return denoiser(noisy, torch.tensor([0.6]), context, conditioning, 2.0)
 
 
 def test_what_is_exported_says_what_the_run_said(run, begun, tmp_path):

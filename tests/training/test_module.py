@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from mpgen.data.plan import Staged
+from mpgen.data.curriculum import Staged
 from mpgen.errors import UserError
 from mpgen.training import module as module_file
 from mpgen.training.forcing import DirectForcing, TeacherForcing

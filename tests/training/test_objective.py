@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mpgen.flow import LogitNormal, Uniform, add_noise, to_clean
-from mpgen.memorypack.structures import StructureA, StructureC
+from mpgen.memory.structures import StructureA, StructureC
 from mpgen.training.forcing import DirectForcing, StudentForcing, TeacherForcing
 from mpgen.training.noise import KeyedNoise
 
@@ -120,14 +120,16 @@ def test_validation_makes_no_graph(make_denoiser, losses):
     assert not any(section.loss.requires_grad for section in found)
 
 
-def test_the_loss_of_a_video_does_not_depend_on_its_company(make_denoiser, latents, make_guidance, losses):
-    from mpgen.tensors import Guidance
+def test_the_loss_of_a_video_does_not_depend_on_its_company(make_denoiser, latents, make_conditioning, losses):
+    from mpgen.conditioning import Conditioning
     from mpgen.training.objective import section_losses
 
     denoiser = make_denoiser()
     together = losses(denoiser)
-    guidance = make_guidance(4, 2)
-    own = Guidance(guidance.text[1:, :2], guidance.text_mask[1:, :2], guidance.pooled[1:], guidance.image[1:])
+    conditioning = make_conditioning(4, 2)
+    own = Conditioning(
+        conditioning.text[1:, :2], conditioning.text_mask[1:, :2], conditioning.pooled[1:], conditioning.image[1:]
+    )
     alone = section_losses(
         denoiser, latents(2, 1)[1:], latents(2, 9, seed=1)[1:], own, ["b"],
         forcing=DirectForcing(), sigma_draw=LogitNormal(), noise=KeyedNoise(0, 5), guidance_scale=4.0, memory_windows=2,

@@ -7,7 +7,7 @@ from typing import Literal
 
 import yaml
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.data.build import TIMEOUT_SECONDS, build_cache
 from mpgen.data.cache import CacheDirectory, CacheIndex, CacheSettings
 from mpgen.data.manifest import read_manifest, training_records

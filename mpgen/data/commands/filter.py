@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.data.captions import CaptionChoice
 from mpgen.data.filters import Rejection, Segment, Thresholds, verdict
 from mpgen.data.score_files import ScoredClip, file_size, find_scores, read_scores

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.data.captions import CaptionChoice
 from mpgen.data.records import Reject, count_reasons
 from mpgen.data.sources.base import Found, Source

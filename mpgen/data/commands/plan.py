@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 
 from mpgen.data.cache import CacheDirectory, CacheSettings, open_cache
+from mpgen.data.curriculum import Curriculum, Groups, Sorted, plan_epoch, summarise_plan
 from mpgen.data.manifest import read_manifest, training_records
-from mpgen.data.plan import Curriculum, Groups, Sorted, plan_epoch, summarise_plan
 from mpgen.errors import UserError
 
 BAR = 40

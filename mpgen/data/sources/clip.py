@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.errors import UserError
 
 

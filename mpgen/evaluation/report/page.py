@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mpgen import __version__
-from mpgen.data.atomic import replacing
+from mpgen.atomic import replacing
 from mpgen.evaluation.dimensions import DIMENSIONS, PROXIES, Dimension
 from mpgen.evaluation.report import paper
 from mpgen.evaluation.report.charts import draw

@@ -17,13 +17,13 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from mpgen.data.dataset import VideoBatch
-from mpgen.data.video import VideoWriter
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.pipeline import Frames, to_frames
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import SAMPLERS
 from mpgen.tensors import Latents
 from mpgen.training.callbacks.ema import EMA
+from mpgen.video.clips import VideoWriter
 
 GIF_WIDTH_PX, GIF_FRAMES = 256, 48
 
@@ -106,7 +106,7 @@ class SampleVideos(pl.Callback):
         denoiser = pl_module.denoiser
         sections = batch.latents.split(denoiser.layout.section, 2)[: self.num_sections]
         sampling = Sampling(SAMPLERS[self.sampler], self.steps, self.shift, pl_module.guidance_scale, self.seed)
-        made = rollout(denoiser, batch.start, batch.guidance, len(sections), sampling)
+        made = rollout(denoiser, batch.start, batch.conditioning, len(sections), sampling)
         made = _in_training_precision(trainer, made)
         return sections, made if denoiser.layout.direction > 0 else reversed([*made])
 

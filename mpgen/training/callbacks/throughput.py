@@ -119,7 +119,7 @@ def sections_left(trainer: pl.Trainer) -> int | None:
 
 def _shape(batch: VideoBatch, videos: int) -> Shape:
     rows, columns = batch.latents.shape[-2:]
-    return Shape(videos, rows, columns, batch.guidance.text.shape[1], batch.guidance.image.shape[1])
+    return Shape(videos, rows, columns, batch.conditioning.text.shape[1], batch.conditioning.image.shape[1])
 
 
 def _most_memory(device: torch.device) -> int:

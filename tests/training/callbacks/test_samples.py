@@ -4,10 +4,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mpgen.data.video import read_metadata, read_video
 from mpgen.generation.pipeline import to_frames
 from mpgen.training.callbacks.ema import EMA
 from mpgen.training.callbacks.samples import SampleVideos, _slug
+from mpgen.video.clips import read_metadata, read_video
 
 
 @pytest.fixture

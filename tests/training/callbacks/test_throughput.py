@@ -4,9 +4,9 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from mpgen.conditioning import Conditioning
+from mpgen.data.curriculum import Staged
 from mpgen.data.dataset import VideoBatch
-from mpgen.data.plan import Staged
-from mpgen.tensors import Guidance
 from mpgen.training.callbacks import throughput as throughput_file
 from mpgen.training.callbacks.throughput import GIB, Throughput, sections_left
 from mpgen.training.dry_run import Precision, Shape, dry_run
@@ -35,13 +35,13 @@ def logged(make_module):
 def batch(make_module):
     dit = make_module().denoiser_config.dit
     latents = torch.randn(VIDEOS, dit.in_channels, 2 * SECTIONS, 4, 4)
-    guidance = Guidance(
+    conditioning = Conditioning(
         torch.randn(VIDEOS, TEXT, dit.text_embed_dim),
         torch.ones(VIDEOS, TEXT, dtype=torch.bool),
         torch.randn(VIDEOS, dit.pooled_projection_dim),
         torch.randn(VIDEOS, IMAGE, dit.image_proj_dim),
     )
-    return VideoBatch(latents[:, :, :1], latents, guidance, SECTIONS, ("a", "b", "c"), ("", "", ""))
+    return VideoBatch(latents[:, :, :1], latents, conditioning, SECTIONS, ("a", "b", "c"), ("", "", ""))
 
 
 def test_rates_count_waiting_and_leave_out_validation(clock, trainer, logged, batch):

@@ -1,0 +1,164 @@
+"""`mpgen arena serve` and `mpgen arena report`."""
+
+import importlib.util
+import random
+import secrets
+import socket
+from contextlib import closing
+from ipaddress import ip_address
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mpgen.arena.library import Library, read_library
+from mpgen.arena.prepare import Prepared, degraded, pad_together, stripped
+from mpgen.arena.questions import QUESTIONS, check_questions
+from mpgen.arena.report import read_votes, write_report
+from mpgen.arena.store import VoteStore
+from mpgen.arena.study import Study
+from mpgen.errors import UserError
+
+MIN_TOKEN = 16
+OWN_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]", "[")  # the last is what is left of [::1]:8000 before its colon
+
+
+def serve(
+    videos: Path,
+    votes: Path = Path("votes.sqlite"),
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str = "",
+    questions: tuple[str, ...] = tuple(QUESTIONS),
+    pairs_per_rater: int = 40,
+    degraded_copies: int = 8,
+    seed: int = 0,
+) -> None:
+    """Let people compare videos in their browsers, blind: mpgen arena serve --videos DIR
+
+    Everybody who opens the printed link sees two videos of the same prompt side by side, in random order, and answers
+    with the keyboard. Votes are on the disk before they are acknowledged; the same command goes on where it stopped.
+
+    Args:
+        videos: a folder with METHOD/NAME.mp4, the same NAME for the same prompt, or a CSV with the columns method,
+            prompt and video.
+        votes: the SQLite file that keeps everything; clean copies of the videos go into a folder beside it.
+        host: the address to listen on; 0.0.0.0 for everybody who can reach this machine.
+        port: 0 for any free one.
+        token: needed to join; made and printed if you listen on another address than this machine's own.
+        questions: any of overall, consistency, quality, motion; the first is what ratings and checks are about.
+        pairs_per_rater: turns of a rater; of ten, one is an attention check and one a repetition.
+        degraded_copies: how many videos get a spoilt copy for the attention checks.
+        seed: of the order.
+    """
+    if missing := [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]:
+        raise UserError(f"the arena needs {' and '.join(missing)}: pip install 'mpgen[arena]'")
+    from mpgen.arena.app import make_app
+    from mpgen.arena.server import run
+
+    if pairs_per_rater < 1:
+        raise UserError(f"--pairs_per_rater {pairs_per_rater}: wanted at least 1")
+    asked = check_questions(questions)
+    local_only = _is_local(host)
+    if token and len(token) < MIN_TOKEN and not local_only:
+        raise UserError(f"--token: has {len(token)} letters, wanted at least {MIN_TOKEN}, or none to have one made")
+    library = read_library(videos)
+    for line in (*library.rejected, *library.warnings()):
+        print(f"  note: {line}")
+    with closing(_listen(host, port)) as listener, closing(VoteStore(votes, writable=True)) as store:
+        if not local_only and not token:
+            token = store.remember("token", secrets.token_urlsafe(16))
+        files = prepare(library, votes.with_name(f"{votes.stem}.videos"), degraded_copies, seed)
+        study = Study(library, files, store, asked, pairs_per_rater, seed)
+        _say(library, store, listener, host, token)
+        run(make_app(study, token, [*OWN_NAMES, host] if local_only else ["*"]), listener)
+        print(f"{votes}: {store.count_votes()} votes. Next: mpgen arena report --votes {votes} --output report")
+
+
+def report(
+    votes: Path,
+    output: Path,
+    question: str = "overall",
+    prior: float = 0.1,
+    max_failed_checks: float = 1 / 3,
+    orders: int = 1000,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> None:
+    """Say what the votes say: mpgen arena report --votes votes.sqlite --output DIR
+
+    Bradley-Terry ratings with intervals, ELO-K32 as the paper has it beside its mean and spread over vote orders, who
+    beat whom, how far raters agree. May be called while the arena runs.
+
+    Args:
+        votes: the file that `mpgen arena serve` wrote.
+        output: where ranking.json, ranking.txt and ranking.png go.
+        question: which answers to rate by.
+        prior: votes added to every pair of methods as a tie, so that an unbeaten method stays finite.
+        max_failed_checks: a rater who fails a larger share of the attention checks is left out.
+        orders: random vote orders for ELO-K32.
+        resamples: bootstrap draws of raters and prompts.
+        seed: of the orders and the bootstrap.
+    """
+    if prior <= 0 or not 0 <= max_failed_checks <= 1 or min(orders, resamples) < 2:
+        raise UserError(
+            f"--prior {prior:g} --max_failed_checks {max_failed_checks:g} --orders {orders} --resamples {resamples}: "
+            "wanted above 0, from 0 to 1, and at least 2 of each"
+        )
+    gathered = read_votes(votes, question, max_failed_checks)
+    print(write_report(gathered, output, prior=prior, orders=orders, resamples=resamples, seed=seed))
+    print(f"{output / 'ranking.json'}, ranking.txt, ranking.png")
+
+
+def prepare(library: Library, folder: Path, degraded_copies: int, seed: int) -> dict[tuple[str, ...], Prepared]:
+    """What is sent for (prompt, method), and for (prompt, method, "degraded") of some.
+
+    Raises:
+        VideoError: a file breaks on the way.
+    """
+    keys = sorted(library.videos)
+    spoilt = random.Random(seed).sample(keys, min(degraded_copies, len(keys)))
+    jobs = [*keys, *((*key, "degraded") for key in spoilt)]
+    paths: dict[tuple[str, ...], Path] = {}
+    for job in tqdm(jobs, desc="cleaning videos", unit="video", disable=None, leave=False):
+        paths[job] = (stripped if len(job) == 2 else degraded)(library.videos[job[:2]], folder)
+    files: dict[tuple[str, ...], Prepared] = {}
+    for prompt in library.prompts:
+        together = [job for job in jobs if job[0] == prompt]
+        files |= zip(together, pad_together([paths[job] for job in together]), strict=True)
+    return files
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 1 << 16:  # getaddrinfo would take it modulo 65536
+        raise UserError(f"--port {port}: wanted 0 to 65535 (--host {host})")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise UserError(f"--host {host} --port {port}: {error}; wanted a free address and port") from error
+    return listener
+
+
+def _say(library: Library, store: VoteStore, listener: socket.socket, host: str, token: str) -> None:
+    counts = f"{len(library.videos)} videos of {len(library.prompts)} prompts, {len(library.cells())} pairs"
+    print(f"{', '.join(library.methods)}: {counts}")
+    print(f"{store.path}: {store.count_votes()} votes so far")
+    shown = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::"):
+        shown = socket.gethostname()
+    link = f"http://{shown}:{listener.getsockname()[1]}/{f'#token={token}' if token else ''}"
+    print(f"Open {link} (stop with Ctrl-C)", flush=True)

@@ -1,0 +1,1 @@
+"""HunyuanVideo (13B in its released size) with FramePack's additions, under the released parameter names."""

@@ -1,0 +1,162 @@
+"""Small parts shared by the blocks: embeddings of scalars, modulated norms, feed-forward, attention."""
+
+import math
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mpgen.backbones.rope import rotate
+from mpgen.tensors import Rotation, Tokens
+
+# One temb vector a video, or one a token (history at another noise level than the section, MAGI-style chunks).
+TimeEmbedding = Float[Tensor, "b d"] | Float[Tensor, "b #n d"]
+
+
+def sinusoid(value: Float[Tensor, "*any"], channels: int = 256) -> Float[Tensor, "*any {channels}"]:
+    """The usual embedding of a scalar: cosines then sines, wavelengths from 2 pi to 20,000 pi, fp32."""
+    half = channels // 2
+    frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=value.device, dtype=torch.float32) / half)
+    angles = value.float()[..., None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], -1)
+
+
+class Mlp(nn.Module):
+    """Linear, SiLU, linear: how every temb input reaches the width of the model."""
+
+    def __init__(self, in_width: int, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(in_width, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "*any i"]) -> Float[Tensor, "*any d"]:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class Modulation(nn.Module):
+    """AdaLN: `parts` vectors from the time embedding, each shaped to act on tokens."""
+
+    def __init__(self, width: int, parts: int):
+        super().__init__()
+        self.parts = parts
+        self.linear = nn.Linear(width, parts * width)
+
+    def forward(self, temb: TimeEmbedding) -> tuple[Float[Tensor, "b #n d"], ...]:
+        out = self.linear(F.silu(temb))
+        if out.ndim == 2:
+            out = out[:, None]
+        return out.chunk(self.parts, -1)
+
+
+def modulate(x: Tokens, shift: Float[Tensor, "b #n d"], scale: Float[Tensor, "b #n d"]) -> Tokens:
+    """LayerNorm without weights, then scale and shift."""
+    # Autocast on a GPU would make fp32 of it: thrice the memory, and the kernel's sums are in fp32 in any case.
+    with torch.autocast(x.device.type, enabled=False):
+        normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
+    return torch.addcmul(shift, normed, 1 + scale)
+
+
+class _Projection(nn.Module):
+    """A linear layer under the released name `proj`."""
+
+    def __init__(self, in_width: int, out_width: int):
+        super().__init__()
+        self.proj = nn.Linear(in_width, out_width)
+
+
+class FeedForward(nn.Module):
+    """Linear, activation, linear; the released names are `net.0.proj` and `net.2`."""
+
+    def __init__(self, width: int, ratio: float, activation: nn.Module):
+        super().__init__()
+        hidden = int(width * ratio)
+        self.net = nn.ModuleList([_Projection(width, hidden), activation, nn.Linear(hidden, width)])
+
+    def forward(self, x: Tokens) -> Tokens:
+        return self.net[2](self.net[1](self.net[0].proj(x)))
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm with a weight, in fp32, given back in the dtype of `x`: the QK-norm."""
+
+    def __init__(self, width: int, eps: float = 1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*any d"]) -> Float[Tensor, "*any d"]:
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps).to(x.dtype)
+
+
+def split_heads(x: Tokens, heads: int) -> Float[Tensor, "b h n e"]:
+    return rearrange(x, "b n (h d) -> b h n d", h=heads)
+
+
+# On a CPU, attention over at least so many keys is faster as plain matrix products in oneDNN, which has kernels for
+# every make of processor, than as torch's own attention, whose products come from MKL. So many queries at a time are
+# fastest from 2,000 to 19,000 keys.
+LONG, QUERIES = 1024, 192
+
+
+def attend(
+    query: Float[Tensor, "b h n d"],
+    key: Float[Tensor, "b h m d"],
+    value: Float[Tensor, "b h m d"],
+    mask: Bool[Tensor, "#b 1 #n m"] | None,
+) -> Float[Tensor, "b n e"]:
+    """Scaled dot-product attention; a token may look where `mask` is true, everywhere without one."""
+    same_for_all = mask is None or mask.shape[2] == 1
+    in_onednn = query.device.type == "cpu" and query.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    if in_onednn and same_for_all and key.shape[2] >= LONG and not _keeps_graph(query, key, value):
+        mixed = _attend_long(query, key, value, mask)
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return rearrange(mixed, "b h n d -> b n (h d)")
+
+
+def _keeps_graph(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def _attend_long(
+    query: Float[Tensor, "b h n d"],
+    key: Float[Tensor, "b h m d"],
+    value: Float[Tensor, "b h m d"],
+    mask: Bool[Tensor, "b 1 1 m"] | None,
+) -> Float[Tensor, "b h n d"]:
+    """The same without a graph, on a CPU, in fp32; what is masked is left out."""
+    mixed = torch.empty_like(query)
+    for video, head in product(range(query.shape[0]), range(query.shape[1])):
+        keys, values = key[video, head], value[video, head]
+        if mask is not None:
+            keys, values = keys[mask[video, 0, 0]], values[mask[video, 0, 0]]
+        keys = (keys * query.shape[-1] ** -0.5).contiguous().to_mkldnn()
+        values = values.t().contiguous().to_mkldnn()
+        for asked, answer in zip(query[video, head].split(QUERIES), mixed[video, head].split(QUERIES), strict=True):
+            scores = F.linear(asked.contiguous().to_mkldnn(), keys)
+            answer.copy_(F.linear(scores.softmax(-1), values).to_dense())
+    return mixed
+
+
+class SelfAttention(nn.Module):
+    """Queries, keys and values of one stream; QK-norm and rotation on the way. The output layer is the caller's."""
+
+    def __init__(self, width: int, heads: int, qk_norm: bool = True):
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.norm_q = RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.norm_k = RMSNorm(width // heads) if qk_norm else nn.Identity()
+
+    def qkv(self, x: Tokens, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, `[b, heads, n, d]`; without a rotation the tokens have no order."""
+        query, key, value = (split_heads(layer(x), self.heads) for layer in (self.to_q, self.to_k, self.to_v))
+        query, key = self.norm_q(query), self.norm_k(key)
+        if rotation is None:
+            return query, key, value
+        return rotate(query, rotation), rotate(key, rotation), value

@@ -1,0 +1,116 @@
+"""FramePack: the nearest latent frames, packed at 1x, 2x and 4x, are the short-term context (arXiv 2504.12626).
+
+The window is fixed, so a section costs the same however long the video is. Slots beyond the ends of the video hold
+zero latents and are not masked: the released weights were trained so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mpgen.backbones.hunyuan.model import Context, DiT
+from mpgen.backbones.rope import flatten_rotation, pool_rotation
+from mpgen.sections import FrameIndex, Layout
+from mpgen.tensors import FrameIndices, Latents, Still
+
+
+@dataclass(frozen=True)
+class History:
+    """The sections already there, as far as the short-term context reaches.
+
+    Args:
+        start: latents of the start image, encoded alone.
+        recent: the `layout.history` latent frames nearest to the next section, in the order of time, zeros where there
+            are none.
+        numbers: which section comes next, for each video of the batch, in the order they are made.
+        layout: which order that is.
+        end: latents of the image that the video shall end with. Only the section that touches it is shown it, in the
+            nearest slot; afterwards it is forgotten, as in the released pipeline.
+    """
+
+    start: Still
+    recent: Latents
+    numbers: tuple[int, ...]
+    layout: Layout
+    end: Still | None = None
+
+    @classmethod
+    def begin(cls, start: Still, layout: Layout, end: Still | None = None) -> "History":
+        """Only the start image is there."""
+        assert end is None or layout.takes_end_image, f"{layout} has no place for an end image"
+        b, c, _, h, w = start.shape
+        empty = start.new_zeros(b, c, layout.history, h, w)
+        history = cls(start, empty, (0,) * b, layout, end)
+        # Where time goes forward, the start image is also the frame before the first section.
+        return history if layout.direction < 0 else replace(history, recent=history._joined(start))
+
+    def append(self, section: Latents) -> "History":
+        """The history after `section`, which keeps as many frames as before."""
+        return replace(
+            self, recent=self._joined(section), numbers=tuple(number + 1 for number in self.numbers), end=None
+        )
+
+    def without(self, dropped: Bool[Tensor, " b"]) -> "History":
+        """The same, but for these videos as if nothing had been: their slots are empty; the start image stays."""
+        kept = ~dropped.to(self.recent.device)[:, None, None, None, None]
+        return replace(self, recent=self.recent * kept)
+
+    def window(self) -> Latents:
+        """What the next section sees, in the order of time."""
+        return self.recent if self.end is None else torch.cat([self.end, self.recent[:, :, 1:]], 2)
+
+    def _joined(self, frames: Latents) -> Float[Tensor, "b c kept h w"]:
+        """New frames at the near end of the window, and as many old ones as fit."""
+        kept = self.recent.shape[2]
+        near_last = [self.recent, frames][:: self.layout.direction]
+        joined = torch.cat(near_last, 2)
+        return joined[:, :, -kept:] if self.layout.direction > 0 else joined[:, :, :kept]
+
+
+def pack_history(dit: DiT, history: History, frame_index: FrameIndex, num_sections: int = 1) -> Context:
+    """The short-term context as tokens: `[4x | 2x | start, 1x]`, whatever their order in time.
+
+    Raises:
+        ValueError: sections side by side where the last one is made first.
+    """
+    if num_sections > 1 and history.layout.direction < 0:
+        raise ValueError(f"{num_sections} sections at a time in {history.layout}: wanted the order of time")
+    embed = dit.clean_x_embedder
+    device = history.start.device
+    layout = history.layout
+    indices = [frame_index.indices(layout, number) for number in history.numbers]
+    parts = history.window().split([layout.size(level) for level in layout.levels], 2)
+    part = dict(zip(layout.levels, parts, strict=True))
+    clean = torch.cat([history.start, part["history_1x"]], 2)
+
+    tokens, rotations = [], []
+    for latents, embed_level, kernel, rows in (
+        (part["history_4x"], embed.embed_4x, 4, [i.history_4x for i in indices]),
+        (part["history_2x"], embed.embed_2x, 2, [i.history_2x for i in indices]),
+        (clean, embed.embed_1x, 1, [i.start + i.history_1x for i in indices]),
+    ):
+        if latents.shape[2]:
+            tokens.append(embed_level(latents))
+            _, height, width = dit.grid(latents)
+            rotations.append(
+                flatten_rotation(pool_rotation(dit.rotation_grid(_table(rows, device), height, width), kernel))
+            )
+    joined = torch.cat(tokens, 1)
+    return Context(
+        tokens=joined,
+        rotation=torch.cat(rotations, 1),
+        mask=torch.ones(joined.shape[:2], dtype=torch.bool, device=device),
+        section_indices=_table([_several(i.section, num_sections) for i in indices], device),
+    )
+
+
+def _several(section: tuple[int, ...], num_sections: int) -> tuple[int, ...]:
+    """A section's frame indices, and on to those of the sections after it."""
+    return tuple(range(section[0], section[0] + num_sections * len(section)))
+
+
+def _table(rows: Sequence[tuple[int, ...]], device: torch.device) -> FrameIndices:
+    return torch.tensor(rows, device=device)

@@ -1,0 +1,149 @@
+"""How SemanticPack is wired (paper §6.3, Table 3) and what it starts from (Table 2). No parameters: one state dict."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from mpgen.errors import UserError
+from mpgen.tensors import MaskedTokens, concat
+
+Squeeze = Callable[[MaskedTokens, MaskedTokens], MaskedTokens]  # (query, key and value) -> attended
+
+
+class Structure(ABC):
+    """How a window of history changes the memory."""
+
+    memory_asks: ClassVar[bool] = False
+    """Whether the memory is Squeeze's query, or its key and value."""
+
+    tokens_have_places: ClassVar[bool]
+    """Whether the memory's tokens are those of a window, time slowest, then rows and columns; else of the anchor."""
+
+    @abstractmethod
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        """The first memory, from the conditioning and the start image's window."""
+
+    @abstractmethod
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        """The memory after `window`.
+
+        Args:
+            squeeze: the layer that the structures of the paper share.
+            window: tokens from Memorize.
+            memory: before it.
+            anchor: makes the conditioning's tokens, for a structure that looks at them again.
+        """
+
+
+class Attending(Structure):
+    """The paper's: one cross-attention between window and memory."""
+
+    @abstractmethod
+    def roles(self, window: MaskedTokens, memory: MaskedTokens) -> tuple[MaskedTokens, MaskedTokens]:
+        """Query, and key and value, of the cross-attention."""
+
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        return squeeze(*self.roles(window, memory))
+
+
+@dataclass(frozen=True)
+class StructureA(Attending):
+    """The paper's choice: text and image (then the memory) are key and value, the window's tokens ask."""
+
+    tokens_have_places = True
+
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        return anchor
+
+    def roles(self, window: MaskedTokens, memory: MaskedTokens) -> tuple[MaskedTokens, MaskedTokens]:
+        return window, memory
+
+
+@dataclass(frozen=True)
+class StructureB(Attending):
+    """Text and image (then the memory) ask, the window's tokens are key and value."""
+
+    memory_asks = True
+    tokens_have_places = False
+
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        return anchor
+
+    def roles(self, window: MaskedTokens, memory: MaskedTokens) -> tuple[MaskedTokens, MaskedTokens]:
+        return memory, window
+
+
+@dataclass(frozen=True)
+class StructureC(StructureB):
+    """B, whose query also holds the tokens of the first window."""
+
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        return concat(anchor, first_window)
+
+
+@dataclass(frozen=True)
+class Reminded(StructureA):
+    """A, whose conditioning is key and value at every update and not only at the first (not in the paper)."""
+
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        return squeeze(squeeze(window, memory), anchor())
+
+
+@dataclass(frozen=True)
+class MovingAverage(Structure):
+    """The cheap alternative (not in the paper): an exponential moving average of the windows' tokens, without Squeeze.
+
+    Args:
+        decay: what is kept of the memory at each window, in (0, 1).
+    """
+
+    tokens_have_places = True
+
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise UserError(f"decay {self.decay}: wanted a number between 0 and 1")
+
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        return first_window
+
+    def update(
+        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        # Tokens stand in the order of time, rows, columns; the start image has one time step, a section some.
+        steps = window.tokens.shape[1] // memory.tokens.shape[1]
+        before = memory.tokens.repeat(1, steps, 1)
+        return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask, window.places)
+
+
+class Anchor(ABC):
+    """What the memory starts from."""
+
+    @abstractmethod
+    def __call__(self, conditioning: MaskedTokens) -> MaskedTokens: ...
+
+
+@dataclass(frozen=True)
+class ConditioningAnchor(Anchor):
+    """The semantic anchor of §4.1.2: the features of prompt and start image."""
+
+    def __call__(self, conditioning: MaskedTokens) -> MaskedTokens:
+        return conditioning
+
+
+@dataclass(frozen=True)
+class ZeroAnchor(Anchor):
+    """Zeros of the same shape (Table 2's zero-MemoryPack)."""
+
+    def __call__(self, conditioning: MaskedTokens) -> MaskedTokens:
+        return MaskedTokens(torch.zeros_like(conditioning.tokens), conditioning.mask)

@@ -1,0 +1,1 @@
+"""Videos in and out: one way to open, decode, resize and write them."""
