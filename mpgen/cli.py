@@ -82,12 +82,14 @@ COMMANDS: dict[str, Command | Group] = {
         "from a published table of videos to a cache that `mpgen fit` trains on",
         {
             "index": Command(
-                "mpgen.data.commands.index", "index", "list clips of MiraData, Sekai, a folder or a world"
+                "mpgen.data.curate.commands.index", "index", "list clips of MiraData, Sekai, a folder or a world"
             ),
             "score": Command(
-                "mpgen.data.commands.score", "score", "decode each clip once: cuts, motion, black, freezes"
+                "mpgen.data.curate.commands.score", "score", "decode each clip once: cuts, motion, black, freezes"
             ),
-            "filter": Command("mpgen.data.commands.filter", "filter", "choose the spans to train on; no decoding"),
+            "filter": Command(
+                "mpgen.data.curate.commands.filter", "filter", "choose the spans to train on; no decoding"
+            ),
             "cache": Command("mpgen.data.commands.cache", "cache", "encode them, on one machine or many"),
             "check": Command("mpgen.data.commands.check", "check", "verify a cache and say what is wrong"),
             "plan": Command("mpgen.data.commands.plan", "plan", "show the curriculum: steps, hours, sections"),

@@ -22,9 +22,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mpgen.data.scores import Meter
-from mpgen.data.shots import ShotDetectors
-from mpgen.data.survey import survey_clip
+from mpgen.data.curate.scores import Meter
+from mpgen.data.curate.shots import ShotDetectors
+from mpgen.data.curate.survey import survey_clip
 from mpgen.video.clips import decode_clip
 from mpgen.video.reading import open_video
 

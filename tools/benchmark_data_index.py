@@ -20,7 +20,7 @@ MIRA_CAPTIONS = ["main_object_caption", "background_caption", "style_caption", "
 _MEASURED = """
 import contextlib, io, resource, sys, time
 from pathlib import Path
-from mpgen.data.commands.index import index
+from mpgen.data.curate.commands.index import index
 csv, root, output, source = sys.argv[1:]
 began = time.perf_counter()
 with contextlib.redirect_stdout(io.StringIO()):

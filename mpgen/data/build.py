@@ -31,11 +31,11 @@ from mpgen.data.cache import (
 from mpgen.data.decoded import DecodedVideo, SourceState, decode_record
 from mpgen.data.parts import Part
 from mpgen.data.records import Reject, VideoRecord, count_reasons, write_rejects
-from mpgen.data.workers import Failure, run_in_workers
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
 from mpgen.tensors import Clip
 from mpgen.video.clips import VideoError
+from mpgen.video.workers import Failure, run_in_workers
 
 CAPTIONS_AT_ONCE = 32
 FRAMES_AT_ONCE = 48  # turned into floats

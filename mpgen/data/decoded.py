@@ -1,6 +1,6 @@
 """What decoding a manifest row hands over: its frames, and what tells whether its file has changed since.
 
-Runs in processes of its own (`mpgen.data.workers`), so nothing here imports torch.
+Runs in processes of its own (`mpgen.video.workers`), so nothing here imports torch.
 """
 
 import hashlib

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mpgen import cli
+from mpgen.data.curate.sources.clip import read_clips
 from mpgen.data.manifest import read_manifest
-from mpgen.data.sources.clip import read_clips
 from mpgen.video.clips import VideoWriter
 from mpgen.world.families import sample_scene
 from mpgen.world.render import render_scene

@@ -9,15 +9,15 @@ import pytest
 from dirty import KINDS, THRESHOLDS, write_dirty
 from dirty.films import FPS, HEIGHT_PX, WIDTH_PX, DirtyVideo
 
-from mpgen.data.commands.filter import filter
-from mpgen.data.commands.score import score
+from mpgen.data.curate.commands.filter import filter
+from mpgen.data.curate.commands.score import score
+from mpgen.data.curate.score_files import find_scores, read_scores
+from mpgen.data.curate.scores import Meter
+from mpgen.data.curate.shots import ShotDetectors
+from mpgen.data.curate.sources.clip import SourceClip, write_clips
+from mpgen.data.curate.survey import survey_clip
 from mpgen.data.manifest import read_manifest
 from mpgen.data.records import video_uid
-from mpgen.data.score_files import find_scores, read_scores
-from mpgen.data.scores import Meter
-from mpgen.data.shots import ShotDetectors
-from mpgen.data.sources.clip import SourceClip, write_clips
-from mpgen.data.survey import survey_clip
 from mpgen.video.clips import VideoError, decode_clip
 
 

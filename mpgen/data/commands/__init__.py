@@ -1,1 +1,1 @@
-"""The verbs of `mpgen data`, one module each: index, score, filter, cache, plan, check."""
+"""The verbs of `mpgen data` after curation, one module each: cache, check, plan."""

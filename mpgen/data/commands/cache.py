@@ -44,12 +44,13 @@ SHORT_NAMES = {
     "open_clip": Choice(OpenClipEncoders, SMALL, "pretrained"),
     "hunyuan": Choice(HunyuanEncoders, RELEASED, "folder", needs_weights=True),
 }
+ShortName = Literal[tuple(SHORT_NAMES)]
 
 
 def cache(
     data: Path,
     /,
-    encoders: Literal["tiny", "hunyuan", "open_clip"] | Encoders = "tiny",
+    encoders: ShortName | Encoders = "tiny",
     weights: Path | None = None,
     height_px: int | None = None,
     width_px: int | None = None,

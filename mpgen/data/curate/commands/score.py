@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mpgen.data.curate.score_files import ScoredClip, ScoreSettings, appending, file_size, read_scores, scores_folder
+from mpgen.data.curate.scores import FPS, ClipScores, Look, Meter
+from mpgen.data.curate.shots import ShotDetectors
+from mpgen.data.curate.sources.clip import SourceClip, read_clips
+from mpgen.data.curate.survey import survey_clip
 from mpgen.data.parts import Part
-from mpgen.data.score_files import ScoredClip, ScoreSettings, appending, file_size, read_scores, scores_folder
-from mpgen.data.scores import FPS, ClipScores, Look, Meter
-from mpgen.data.shots import ShotDetectors
-from mpgen.data.sources.clip import SourceClip, read_clips
-from mpgen.data.survey import survey_clip
-from mpgen.data.workers import Failure, run_in_workers
 from mpgen.errors import UserError
+from mpgen.video.workers import Failure, run_in_workers
 
 RETRIED = ("timeout", "crash", "unexpected")
 
@@ -37,7 +37,7 @@ class Looks:
         if self.shots:
             looks.append(ShotDetectors(self.transnet))
         if self.raft is not None:
-            from mpgen.data.optical_flow import RaftFlow  # torch, which nothing else here needs
+            from mpgen.data.curate.optical_flow import RaftFlow  # torch, which nothing else here needs
 
             looks.append(RaftFlow(self.raft))
         return looks

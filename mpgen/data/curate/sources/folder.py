@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mpgen.data.curate.sources.base import BadRow, Found, Source
+from mpgen.data.curate.sources.clip import SourceClip
+from mpgen.data.curate.sources.files import VIDEO_SUFFIXES, walk
 from mpgen.data.manifest import read_manifest
 from mpgen.data.records import Reject, video_uid
-from mpgen.data.sources.base import BadRow, Found, Source
-from mpgen.data.sources.clip import SourceClip
-from mpgen.data.sources.files import VIDEO_SUFFIXES, walk
 from mpgen.data.table import find_encoding
 from mpgen.errors import UserError
 

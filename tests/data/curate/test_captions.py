@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpgen.data.captions import CaptionChoice, drop_camera_motion
+from mpgen.data.curate.captions import CaptionChoice, drop_camera_motion
 from mpgen.errors import UserError
 
 

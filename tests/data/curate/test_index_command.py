@@ -8,7 +8,7 @@ import pytest
 
 from mpgen import cli
 from mpgen.cli import COMMANDS
-from mpgen.data.sources.clip import read_clips
+from mpgen.data.curate.sources.clip import read_clips
 
 SEKAI = "videoFile,cameraFile,caption\n"
 

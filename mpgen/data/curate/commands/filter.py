@@ -8,13 +8,13 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from mpgen.atomic import replacing
-from mpgen.data.captions import CaptionChoice
-from mpgen.data.filters import Rejection, Segment, Thresholds, verdict
-from mpgen.data.score_files import ScoredClip, file_size, find_scores, read_scores
-from mpgen.data.scores import FPS, ClipScores
-from mpgen.data.sources.clip import SourceClip, read_clips
-from mpgen.data.workers import Failure
+from mpgen.data.curate.captions import CaptionChoice
+from mpgen.data.curate.filters import Rejection, Segment, Thresholds, verdict
+from mpgen.data.curate.score_files import ScoredClip, file_size, find_scores, read_scores
+from mpgen.data.curate.scores import FPS, ClipScores
+from mpgen.data.curate.sources.clip import SourceClip, read_clips
 from mpgen.errors import UserError
+from mpgen.video.workers import Failure
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision.models.optical_flow import raft_large
 
-from mpgen.data import optical_flow
-from mpgen.data.optical_flow import RaftFlow, largest_flow, load_raft
+from mpgen.data.curate import optical_flow
+from mpgen.data.curate.optical_flow import RaftFlow, largest_flow, load_raft
 from mpgen.errors import UserError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpgen.data.sources.sekai import Sekai
+from mpgen.data.curate.sources.sekai import Sekai
 
 HEADER = "videoFile,cameraFile,caption,location,scene,crowdDensity,weather,timeOfDay\n"
 STEM = "au1ts-L8MXQ_0021750_0023550"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mpgen.data.curate.sources.base import Found, Source
 from mpgen.data.records import Reject
-from mpgen.data.sources.base import Found, Source
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import ast
 import re
 from collections.abc import Mapping
 
-from mpgen.data.sources.base import BadRow, Listing, TableSource, number
-from mpgen.data.sources.files import without_suffix
+from mpgen.data.curate.sources.base import BadRow, Listing, TableSource, number
+from mpgen.data.curate.sources.files import without_suffix
 
 CAPTION_FIELDS = ("short", "dense", "main_object", "background", "style", "camera")
 _V0_INDEX = re.compile(r"(\d+)_(.+)-(\d+)")  # video ids hold `_` and `-` themselves

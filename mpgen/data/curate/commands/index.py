@@ -7,26 +7,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
 
 from mpgen.atomic import replacing
-from mpgen.data.captions import CaptionChoice
+from mpgen.data.curate.captions import CaptionChoice
+from mpgen.data.curate.sources import SOURCES, SourceName
+from mpgen.data.curate.sources.base import Found
+from mpgen.data.curate.sources.clip import SourceClip, read_clips, write_clips
 from mpgen.data.records import Reject, count_reasons
-from mpgen.data.sources.base import Found, Source
-from mpgen.data.sources.clip import SourceClip, read_clips, write_clips
-from mpgen.data.sources.folder import Folder, World
-from mpgen.data.sources.mira import MiraV0, MiraV1
-from mpgen.data.sources.sekai import Sekai
 from mpgen.data.table import find_encoding
 from mpgen.errors import UserError
 
-SOURCES: dict[str, Source] = {
-    "mira_v0": MiraV0(),
-    "mira_v1": MiraV1(),
-    "sekai": Sekai(),
-    "folder": Folder(),
-    "world": World(),
-}
 INDEX, REJECTS = "index.jsonl", "index_rejects.csv"
 _HEADER = ["source", *(field.name for field in fields(Reject))]
 
@@ -46,7 +36,7 @@ class Indexed:
 
 
 def index(
-    source: Literal["mira_v0", "mira_v1", "sekai", "folder", "world"],
+    source: SourceName,
     output: Path,
     csv: Path | None = None,
     root: Path | None = None,

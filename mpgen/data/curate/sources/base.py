@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from mpgen.data.curate.sources.clip import SourceClip
+from mpgen.data.curate.sources.files import CAMERA_SUFFIXES, VIDEO_SUFFIXES, Files, walk
 from mpgen.data.records import Reject, video_uid
-from mpgen.data.sources.clip import SourceClip
-from mpgen.data.sources.files import CAMERA_SUFFIXES, VIDEO_SUFFIXES, Files, walk
 from mpgen.data.table import read_rows
 from mpgen.errors import UserError
 

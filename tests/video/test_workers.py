@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from mpgen.data.parts import Part
-from mpgen.data.workers import Failure, run_in_workers
 from mpgen.errors import UserError
 from mpgen.video.clips import read_video
+from mpgen.video.workers import Failure, run_in_workers
 
 HANG = partial(time.sleep, 600)
 SEGFAULT = partial(signal.raise_signal, signal.SIGSEGV)

@@ -12,9 +12,9 @@ from dirty.films import walk, write_film
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpgen.data.scores import FPS, ClipScores, Meter, blur, largest_block_mean, spans_of, to_luma, without_spikes
-from mpgen.data.shots import ShotDetectors
-from mpgen.data.survey import survey_clip
+from mpgen.data.curate.scores import FPS, ClipScores, Meter, blur, largest_block_mean, spans_of, to_luma, without_spikes
+from mpgen.data.curate.shots import ShotDetectors
+from mpgen.data.curate.survey import survey_clip
 
 
 def vmaf_motion(path) -> list[float]:

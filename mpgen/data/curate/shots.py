@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mpgen.data.scores import FPS, HEIGHT_PX, WIDTH_PX, Look
+from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, Look
 from mpgen.errors import UserError
 
 SHORTEST_SHOT_SECONDS = 0.6

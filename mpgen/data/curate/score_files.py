@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TextIO
 
 from mpgen.atomic import replacing
+from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores
 from mpgen.data.parts import Part
-from mpgen.data.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores
-from mpgen.data.workers import Failure
 from mpgen.errors import UserError
+from mpgen.video.workers import Failure
 
 SCORES_VERSION = 1  # raise it when the same settings would give other numbers
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpgen.data.scores import FPS, FROZEN_MOTION, HEIGHT_PX, ClipScores, Span
+from mpgen.data.curate.scores import FPS, FROZEN_MOTION, HEIGHT_PX, ClipScores, Span
 from mpgen.errors import UserError
 from mpgen.sections import count_sections, pixel_frames
 from mpgen.video.reading import misfit

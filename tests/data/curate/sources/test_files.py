@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mpgen.data.sources.files import VIDEO_SUFFIXES, Files, walk, without_suffix
+from mpgen.data.curate.sources.files import VIDEO_SUFFIXES, Files, walk, without_suffix
 from mpgen.errors import UserError
 
 

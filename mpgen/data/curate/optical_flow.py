@@ -9,7 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torchvision.models.optical_flow import raft_large
 
-from mpgen.data.scores import FPS, Look
+from mpgen.data.curate.scores import FPS, Look
 from mpgen.errors import UserError
 
 STEP_FRAMES = FPS // 8  # VBench looks eight times a second

@@ -7,8 +7,8 @@ put clips into `files/{id}/`, the mirrors elsewhere; the names are unique, so a 
 import re
 from collections.abc import Mapping
 
-from mpgen.data.sources.base import BadRow, Listing, TableSource
-from mpgen.data.sources.files import without_suffix
+from mpgen.data.curate.sources.base import BadRow, Listing, TableSource
+from mpgen.data.curate.sources.files import without_suffix
 
 FPS = 30  # the frame numbers in the names count at this rate, whatever the rate of the video they came from
 _STEM = re.compile(r"(.+)_(\d+)_(\d+)")  # from the end: video ids hold `_` themselves

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpgen.data.sources.clip import SourceClip, read_clips, write_clips
+from mpgen.data.curate.sources.clip import SourceClip, read_clips, write_clips
 from mpgen.errors import UserError
 
 text = st.text(st.characters(blacklist_categories=("Cs",)), max_size=12)

@@ -10,7 +10,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from mpgen.data.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, Look, Span
+from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, Look, Span
 from mpgen.video.reading import (
     MIN_DECODED,
     TimedFrame,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpgen.data.sources.base import BadRow
-from mpgen.data.sources.mira import MiraV0, MiraV1, parse_timestamp
+from mpgen.data.curate.sources.base import BadRow
+from mpgen.data.curate.sources.mira import MiraV0, MiraV1, parse_timestamp
 from mpgen.errors import UserError
 
 V0_HEADER = (

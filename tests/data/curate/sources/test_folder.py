@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mpgen.data.sources.base import Found
-from mpgen.data.sources.folder import Folder, World
+from mpgen.data.curate.sources.base import Found
+from mpgen.data.curate.sources.folder import Folder, World
 from mpgen.errors import UserError
 
 

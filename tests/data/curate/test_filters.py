@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpgen.data.filters import Thresholds, count_dynamic, verdict
-from mpgen.data.scores import FPS, ClipScores
+from mpgen.data.curate.filters import Thresholds, count_dynamic, verdict
+from mpgen.data.curate.scores import FPS, ClipScores
 from mpgen.errors import UserError
 from mpgen.sections import count_sections
 

@@ -1,0 +1,1 @@
+"""The curating verbs of `mpgen data`, one module each: index, score, filter."""
