@@ -4,5 +4,14 @@
 class UserError(ValueError):
     """Bad input: one line that says what was given, what was wanted and where to change it.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. What is no valid Unicode in it, such as a
+    file's name in another encoding, is written as escapes, so that every terminal and file can take it.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
+
+
+def printable(text: str) -> str:
+    """The text with escapes such as \\udce9 in place of what UTF-8 cannot hold."""
+    return text.encode("utf-8", "backslashreplace").decode()

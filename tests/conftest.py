@@ -27,7 +27,7 @@ from mpgen.training.callbacks.ema import EMA
 from mpgen.training.forcing import DirectForcing
 from mpgen.training.module import LongVideoModule
 from mpgen.training.schedule import WarmupCosine
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 from mpgen.world.families import sample_scene
 from mpgen.world.render import render_scene
 from mpgen.world.settings import WorldSettings

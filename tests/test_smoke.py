@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mpgen.video.clips import read_metadata, read_video
+from mpgen.video.clips import read_video
+from mpgen.video.opening import read_metadata
 
 ROOT = Path(__file__).parent.parent
 SMALL = """

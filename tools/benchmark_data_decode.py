@@ -26,7 +26,7 @@ from mpgen.data.curate.scores import Meter
 from mpgen.data.curate.shots import ShotDetectors
 from mpgen.data.curate.survey import survey_clip
 from mpgen.video.clips import decode_clip
-from mpgen.video.reading import open_video
+from mpgen.video.opening import open_video
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "fixtures"))
 from dirty.films import walk, write_film

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
 from mpgen.errors import UserError
-from mpgen.video.clips import VideoError
+from mpgen.video.errors import VideoError
+from mpgen.video.opening import open_video
 
 PLAYABLE = ("h264", "vp8", "vp9", "av1")  # by every current browser
 PIXELS = ("yuv420p", "yuvj420p")
@@ -136,25 +135,17 @@ def _from_csv(table: Path) -> dict[tuple[str, str], Path]:
 
 def _inspect(path: Path) -> Video:
     """Raises VideoError for a file that is missing, broken, or not for browsers."""
-    if not path.is_file():
-        raise VideoError(path, "missing", "no such file")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(path, "no_video_stream", "has no video stream")
-            stream = container.streams.video[0]
-            codec = stream.codec_context
-            fps = float(stream.average_rate or stream.guessed_rate or 0)
-            seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
-            if stream.codec.canonical_name not in PLAYABLE or codec.pix_fmt not in PIXELS:
-                raise VideoError(
-                    path,
-                    "not_playable",
-                    f"is {stream.codec.canonical_name} {codec.pix_fmt}, which not every browser plays; wanted H.264 "
-                    "yuv420p",
-                )
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(path, "corrupt_open", f"cannot be opened as a video: {error.strerror}") from error
+    with open_video(path) as (_, stream):
+        codec = stream.codec_context
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        name = stream.codec.canonical_name
+        if name not in PLAYABLE or codec.pix_fmt not in PIXELS:
+            raise VideoError(
+                path,
+                "not_playable",
+                f"is {name} {codec.pix_fmt}, which not every browser plays; wanted H.264 yuv420p",
+            )
     if fps <= 0 or seconds <= 0:
         raise VideoError(path, "corrupt_open", "does not say its rate and length")
     return Video(path, seconds, fps, codec.height, codec.width)

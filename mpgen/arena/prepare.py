@@ -18,7 +18,9 @@ from jaxtyping import UInt8
 
 from mpgen.arena.library import Video
 from mpgen.atomic import replacing
-from mpgen.video.clips import VideoError, VideoWriter, iter_video
+from mpgen.video.clips import iter_video
+from mpgen.video.errors import VideoError
+from mpgen.video.writing import VideoWriter
 
 ROUND_BYTES = 1 << 16
 _BOX_HEADER = 8

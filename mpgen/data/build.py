@@ -34,7 +34,7 @@ from mpgen.data.records import Reject, VideoRecord, count_reasons, write_rejects
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
 from mpgen.tensors import Clip
-from mpgen.video.clips import VideoError
+from mpgen.video.errors import VideoError
 from mpgen.video.workers import Failure, run_in_workers
 
 CAPTIONS_AT_ONCE = 32

@@ -13,7 +13,8 @@ from jaxtyping import UInt8
 
 from mpgen.data.records import VideoRecord
 from mpgen.sections import count_sections, pixel_frames
-from mpgen.video.clips import VideoError, decode_clip
+from mpgen.video.clips import decode_clip
+from mpgen.video.errors import VideoError
 
 
 @dataclass(frozen=True)

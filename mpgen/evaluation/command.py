@@ -20,7 +20,7 @@ from mpgen.evaluation.stream import Colour, video_info
 from mpgen.evaluation.suite import Skipped, Video, find_videos
 from mpgen.evaluation.summary import Averaging, summarise, worst_first
 from mpgen.evaluation.tables import Evaluation, as_record, terminal_table, write_csv, write_json
-from mpgen.video.clips import VideoError
+from mpgen.video.errors import VideoError
 from mpgen.world.evaluate import score_world
 
 # One by one on a CPU: a frame is still in the caches when the next probe looks at it.

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from mpgen.evaluation.frames import Frames
 from mpgen.evaluation.resize import pictures_in, room
-from mpgen.video.clips import VideoError
+from mpgen.video.decoding import decode_frames
+from mpgen.video.errors import VideoError
+from mpgen.video.opening import open_container
 
 Colour = Literal["ignore", "tagged"]
 
 CHUNK_BYTES = 128 * 2**20  # a chunk of huge frames is shorter, so that it still fits
-MAX_PIXELS = 8192 * 8192  # of a frame; more is refused rather than decoded
 _AHEAD = 1  # chunks that wait; one more is being decoded
 _BT709 = 1  # of AVColorSpace
 
@@ -48,7 +49,7 @@ def video_info(path: Path) -> VideoInfo:
     Raises:
         VideoError: it cannot be opened as a video.
     """
-    container, stream = _open(path)
+    container, stream = open_container(path)
     with container:
         return _info(path, container, stream)
 
@@ -71,7 +72,7 @@ class FrameStream:
 
     def __init__(self, path: Path | str, chunk_frames: int = 1, colour: Colour = "ignore") -> None:
         self.path = Path(path)
-        self._container, self._video = _open(self.path)
+        self._container, self._video = open_container(self.path)
         self.info = _info(self.path, self._container, self._video)
         frame_bytes = 3 * self.info.height_px * self.info.width_px
         self.chunk_frames = max(1, min(chunk_frames, CHUNK_BYTES // frame_bytes))
@@ -128,7 +129,7 @@ class FrameStream:
         total = 0
         with self._container:
             try:
-                for frame in self._container.decode(self._video):
+                for frame in decode_frames(self.path, self._container, self._video):
                     size = (frame.height, frame.width)
                     if size != (self.info.height_px, self.info.width_px):
                         self.note = f"changes its size to {size[0]}x{size[1]} after {total} frames"
@@ -138,8 +139,8 @@ class FrameStream:
                         return
                     yield _to_rgb(reformatter, frame, self.colour)
                     total += 1
-            except (av.error.FFmpegError, OSError) as error:
-                self.note = f"cannot be decoded after {total} frames ({error.strerror})"
+            except VideoError as error:
+                self.note = f"after {total} frames: {error.detail}"
 
 
 def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, colour: Colour) -> np.ndarray:
@@ -149,21 +150,6 @@ def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, colour: Colour) ->
     ).to_ndarray()
 
 
-def _open(path: Path) -> tuple[InputContainer, VideoStream]:
-    if not path.is_file():
-        raise VideoError(path, "missing", "no such file")
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(path, "corrupt_open", f"cannot be opened as a video: {error.strerror}") from error
-    if not container.streams.video:
-        container.close()
-        raise VideoError(path, "no_video_stream", "has no video stream")
-    stream = container.streams.video[0]
-    stream.thread_type = "NONE"  # frame threads and a corrupt file can hang FFmpeg
-    return container, stream
-
-
 def _info(path: Path, container: InputContainer, stream: VideoStream) -> VideoInfo:
     fps = stream.average_rate or stream.guessed_rate
     height, width = stream.height, stream.width
@@ -171,8 +157,6 @@ def _info(path: Path, container: InputContainer, stream: VideoStream) -> VideoIn
         raise VideoError(path, "corrupt_open", "does not say how many frames a second it has")
     if height < 1 or width < 1:
         raise VideoError(path, "corrupt_open", "does not say how large its frames are")
-    if height * width > MAX_PIXELS:
-        raise VideoError(path, "too_large", f"has frames of {height}x{width}, more than {MAX_PIXELS:,} pixels")
     frames = stream.frames
     if not frames and stream.duration is not None:
         frames = round(float(stream.duration * stream.time_base) * fps)

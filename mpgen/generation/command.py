@@ -14,9 +14,10 @@ from mpgen.generation.offload import stream_blocks
 from mpgen.generation.pipeline import Job, Made, generate_video
 from mpgen.generation.prompts import read_prompts
 from mpgen.generation.rollout import Sampling
-from mpgen.generation.sizes import BUCKET_RESOLUTION, cover, read_picture
+from mpgen.generation.sizes import BUCKET_RESOLUTION
 from mpgen.sampling import SAMPLERS
 from mpgen.sections import ORDERS, Layout, sections_for
+from mpgen.video.pictures import cover, read_picture
 
 
 def generate(
@@ -70,7 +71,7 @@ def generate(
         memory: with --model, a checkpoint of `mpgen fit` or a folder of `mpgen export`, laid over those weights.
         encoders: with --model, the released pipeline's folder with autoencoder, text and image encoders, if elsewhere.
         lora: with --model, a LoRA file to merge, or several as [one.safetensors,two.safetensors].
-        image: the first frame; it is scaled to cover the video's size and cropped.
+        image: the first frame; it is scaled to cover the video's size and cropped, what is transparent lies on black.
         prompt: the text; with --scene, in place of the scene's own caption.
         prompts: texts that change on the way: a CSV with the columns seconds and prompt, or a YAML of seconds to
             prompts. A change holds from the next section that begins at or after it; the sections so far are then kept

@@ -1,7 +1,6 @@
 """What a video begins from: an image, a scene of the built-in world, a video to go on with; a suite's or a world's."""
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,10 @@ from mpgen.data.manifest import read_manifest
 from mpgen.data.suite import read_suite
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
-from mpgen.generation.sizes import bucket_for, cover, read_picture
+from mpgen.generation.sizes import bucket_for
 from mpgen.sections import Layout, sections_for
-from mpgen.video.clips import decode_clip, iter_video, read_video
+from mpgen.video.clips import decode_clip, read_video, video_size
+from mpgen.video.pictures import cover, read_picture
 from mpgen.world.families import sample_scene
 from mpgen.world.render import render_scene
 from mpgen.world.settings import WorldSettings
@@ -72,11 +72,7 @@ def from_video(model: LoadedModel, path: Path, choose_size: ChooseSize) -> UInt8
     Raises:
         UserError: it cannot be used, or is shorter than a start frame and one section.
     """
-    with closing(iter_video(path)) as video:
-        first = next(video, None)
-    if first is None:
-        raise UserError(f"--continue_from {path} has no frame")
-    height, width = choose_size(first.shape[:2])
+    height, width = choose_size(video_size(path))
     frames = decode_clip(path, model.fps, height, width)
     wanted = 1 + model.denoiser.layout.section_pixel_frames
     if len(frames) < wanted:

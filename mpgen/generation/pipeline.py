@@ -23,7 +23,7 @@ from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
 from mpgen.sections import ORDERS, Forward, Layout
 from mpgen.tensors import Clip, Latents
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 

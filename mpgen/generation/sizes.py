@@ -1,10 +1,4 @@
-"""The size of a picture: FramePack's table of shapes, and fitting a picture into one."""
-
-from pathlib import Path
-
-import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+"""The size of a video: FramePack's table of shapes."""
 
 from mpgen.errors import UserError
 
@@ -34,19 +28,3 @@ def bucket_for(height: int, width: int, resolution: int = BUCKET_RESOLUTION, mul
     if min(scaled) < multiple:
         raise UserError(f"--resolution {resolution}: wanted at least {4 * multiple}; 640 is the released one")
     return scaled
-
-
-def read_picture(path: Path, option: str) -> Image.Image:
-    """An upright RGB picture; `option` names it in errors."""
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{option} {path} does not exist") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{option} {path} cannot be read as a picture: {error}") from error
-
-
-def cover(picture: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarray, "{height_px} {width_px} 3"]:
-    """The picture scaled to cover the size (Lanczos) and cropped at the centre."""
-    return np.array(ImageOps.fit(picture, (width_px, height_px), Image.Resampling.LANCZOS))

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
 from mpgen.errors import UserError
-from mpgen.video.clips import VideoError
+from mpgen.video.errors import VideoError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -22,14 +22,14 @@ from tqdm import tqdm
 
 from mpgen.atomic import replacing
 from mpgen.errors import UserError
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import render_chunks
 from mpgen.world.scenes import Scene
 from mpgen.world.settings import WorldSettings
 from mpgen.world.truth import build_truth, save_truth
 
-WORLD_VERSION = 1  # goes up whenever the same settings would give other pictures
+WORLD_VERSION = 2  # goes up whenever the same settings would give other pictures
 CRF = 12
 _DONE, _BEGUN = "world.json", "world.unfinished.json"
 

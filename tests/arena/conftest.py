@@ -20,7 +20,7 @@ from mpgen.arena.command import prepare
 from mpgen.arena.library import Library, read_library
 from mpgen.arena.store import VoteStore
 from mpgen.arena.study import Study
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 
 # long enough not to stand in random names and bytes by chance
 METHODS, PROMPTS = ("method-a", "method-b", "method-c"), ("big-dog", "old-cat", "red-boat", "tall-tree")

@@ -6,7 +6,8 @@ import pytest
 
 from mpgen.arena.library import Video, read_library
 from mpgen.arena.prepare import degraded, pad_together, strip, stripped
-from mpgen.video.clips import VideoError, read_video
+from mpgen.video.clips import read_video
+from mpgen.video.errors import VideoError
 
 from .conftest import FPS, HEIGHT_PX, LEAK, METHODS, PROMPTS, WIDTH_PX, write_video
 

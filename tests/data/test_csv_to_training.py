@@ -16,7 +16,7 @@ import pytest
 from mpgen import cli
 from mpgen.data.curate.sources.clip import read_clips
 from mpgen.data.manifest import read_manifest
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 from mpgen.world.families import sample_scene
 from mpgen.world.render import render_scene
 from mpgen.world.settings import WorldSettings

@@ -18,7 +18,8 @@ from mpgen.data.curate.sources.clip import SourceClip, write_clips
 from mpgen.data.curate.survey import survey_clip
 from mpgen.data.manifest import read_manifest
 from mpgen.data.records import video_uid
-from mpgen.video.clips import VideoError, decode_clip
+from mpgen.video.clips import decode_clip
+from mpgen.video.errors import VideoError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,9 @@ import torch
 from mpgen.evaluation import frames, stream
 from mpgen.evaluation.resize import as_columns
 from mpgen.evaluation.stream import FrameStream, video_info
-from mpgen.video.clips import VideoError, read_video
+from mpgen.video import opening
+from mpgen.video.clips import read_video
+from mpgen.video.errors import VideoError
 
 
 def frames_of(path, **options) -> tuple[np.ndarray, FrameStream]:
@@ -92,8 +94,8 @@ def test_huge_frames_come_in_short_chunks_or_are_refused(write, moving, tmp_path
     path = write(tmp_path / "a.mp4", moving(5))
     monkeypatch.setattr(stream, "CHUNK_BYTES", 2 * 32 * 48 * 3)
     assert [len(chunk.pixels) for chunk in FrameStream(path, chunk_frames=64)] == [2, 2, 1]
-    monkeypatch.setattr(stream, "MAX_PIXELS", 32 * 48 - 1)
-    with pytest.raises(VideoError, match="32x48, more than"):
+    monkeypatch.setattr(opening, "MAX_PIXELS", 32 * 48 - 1)
+    with pytest.raises(VideoError, match="48x32, at most"):
         FrameStream(path)
 
 

@@ -10,7 +10,8 @@ from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler, unipc
 from mpgen.sections import Inverted
-from mpgen.video.clips import read_metadata, read_video
+from mpgen.video.clips import read_video
+from mpgen.video.opening import read_metadata
 
 SAMPLING = Sampling(euler, 2, 1.5, 2.0, 9)
 

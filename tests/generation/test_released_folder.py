@@ -22,7 +22,8 @@ from mpgen.errors import UserError
 from mpgen.flow import shift_for_tokens
 from mpgen.generation.command import generate
 from mpgen.memory.semanticpack import SemanticPackConfig
-from mpgen.video.clips import VideoWriter, read_video
+from mpgen.video.clips import read_video
+from mpgen.video.writing import VideoWriter
 
 pytest.importorskip("diffusers")
 

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from mpgen.errors import UserError
-from mpgen.video.clips import VideoError, VideoWriter, decode_clip, iter_video, read_metadata, read_video
+from mpgen.video.clips import decode_clip, iter_video, read_video
+from mpgen.video.errors import VideoError
+from mpgen.video.opening import read_metadata
+from mpgen.video.writing import VideoWriter
 
 COLOURS = np.array(
     [(230, 30, 30), (240, 140, 20), (40, 200, 60), (40, 70, 230), (190, 50, 220), (245, 245, 245)], np.uint8
@@ -63,7 +66,7 @@ def test_a_killed_streaming_write_leaves_a_playable_file(tmp_path):
     program = """
 import os, sys
 import numpy as np
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 with VideoWriter(sys.argv[1], 24, 16, 24, atomic=False) as writer:
     for _ in range(40):
         writer.write(np.zeros((16, 24, 3), np.uint8))

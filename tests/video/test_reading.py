@@ -4,7 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from mpgen.video.clips import VideoWriter, decode_clip, read_video
+from mpgen.video.clips import decode_clip, read_video
+from mpgen.video.writing import VideoWriter
 
 MATRICES = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}  # shares of red and blue in luma
 

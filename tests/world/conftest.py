@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from mpgen.video.clips import VideoWriter, read_video
+from mpgen.video.clips import read_video
+from mpgen.video.writing import VideoWriter
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import render_chunks
 from mpgen.world.scenes import Scene

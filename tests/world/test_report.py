@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mpgen.errors import UserError
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 from mpgen.world.aggregate import estimate, recall_bins, section_curves, shuffled_identities, summarise
 from mpgen.world.evaluate import copy_last, score_world
 from mpgen.world.scores import score_clip

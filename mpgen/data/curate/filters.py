@@ -14,7 +14,7 @@ import numpy as np
 from mpgen.data.curate.scores import FPS, FROZEN_MOTION, HEIGHT_PX, ClipScores, Span
 from mpgen.errors import UserError
 from mpgen.sections import count_sections, pixel_frames
-from mpgen.video.reading import misfit
+from mpgen.video.upright import misfit
 
 FLOWS_PER_SECOND = 8
 STEP_FRAMES = FPS // FLOWS_PER_SECOND

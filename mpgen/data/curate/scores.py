@@ -36,7 +36,8 @@ class ClipScores:
         height_px: as a player shows it.
         width_px: likewise.
         source_fps: frames per second as the file says.
-        flags: of `corrupt_stream`, `shorter_than_listed`, `interlaced`, `alpha`.
+        flags: of `corrupt_stream`, `shorter_than_listed`, `interlaced`, `alpha`, `clock` (time stamps that did not rise
+            were put in order), or the reason of the damage.
         detail: of the damage, in words.
         gaps: where the file has no frames for more than a quarter of a second.
         cuts: first frames of new shots.

@@ -5,26 +5,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, Look, Span
-from mpgen.video.reading import (
-    MIN_DECODED,
-    TimedFrame,
-    VideoError,
-    declared_seconds,
-    has_alpha,
-    open_video,
-    quarter_turns,
-    require_rate,
-    resample,
-    shown_size,
-    timed_frames,
-    to_rgb,
-)
+from mpgen.video.clock import MIN_DECODED, TimedFrame, declared_seconds, require_rate, resample, timed_frames
+from mpgen.video.errors import VideoError
+from mpgen.video.opening import open_video
+from mpgen.video.upright import has_alpha, shown_size, upright_rgb
 
 
 def survey_clip(
@@ -60,11 +49,10 @@ def survey_clip(
                     size = shown_size(picture, stream)
                     flags.update(_traits(picture, stream))
                 if frame is not shown:  # a slow source shows a frame twice
-                    turned = quarter_turns(picture) % 2 == 1
-                    stored = (WIDTH_PX, HEIGHT_PX) if turned else (HEIGHT_PX, WIDTH_PX)
-                    small = to_rgb(path, reformatter, picture, *stored, interpolation=Interpolation.AREA)
-                    small = np.ascontiguousarray(np.rot90(small, quarter_turns(picture)))
+                    small = upright_rgb(path, reformatter, picture, HEIGHT_PX, WIDTH_PX, Interpolation.AREA)
                 shown = frame
+                if frame.mended:
+                    flags.add("clock")
                 for look in looks:
                     look.see(num_frames, small)
                 num_frames += 1

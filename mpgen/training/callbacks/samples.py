@@ -23,7 +23,7 @@ from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import SAMPLERS
 from mpgen.tensors import Latents
 from mpgen.training.callbacks.ema import EMA
-from mpgen.video.clips import VideoWriter
+from mpgen.video.writing import VideoWriter
 
 GIF_WIDTH_PX, GIF_FRAMES = 256, 48
 

@@ -7,7 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mpgen.generation.pipeline import to_frames
 from mpgen.training.callbacks.ema import EMA
 from mpgen.training.callbacks.samples import SampleVideos, _slug
-from mpgen.video.clips import read_metadata, read_video
+from mpgen.video.clips import read_video
+from mpgen.video.opening import read_metadata
 
 
 @pytest.fixture
