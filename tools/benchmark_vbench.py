@@ -29,29 +29,23 @@ import torch
 from av.video.frame import VideoFrame
 from torch import Tensor, nn
 
-from mpgen.evaluation import reduce
 from mpgen.evaluation.command import CHUNK_FRAMES_CPU
 from mpgen.evaluation.frames import Probe
-from mpgen.evaluation.motion import DynamicProbe, SmoothnessProbe
-from mpgen.evaluation.nets.amt import AmtS
-from mpgen.evaluation.nets.clip import AestheticHead, ClipImage
-from mpgen.evaluation.nets.dino import Dino
-from mpgen.evaluation.nets.musiq import Musiq
-from mpgen.evaluation.nets.raft import Raft
-from mpgen.evaluation.precision import Precision, prepared
-from mpgen.evaluation.probes import AestheticProbe, BackgroundProbe, ImagingProbe, SquareView, SubjectProbe
+from mpgen.evaluation.metric import Precision
 from mpgen.evaluation.stream import FrameStream, video_info
 from mpgen.evaluation.trace import Trace
-from mpgen.evaluation.weights import randomise
+from mpgen.evaluation.vbench.frame_probes import AestheticProbe, BackgroundProbe, ImagingProbe, SubjectProbe
+from mpgen.evaluation.vbench.metrics import VBENCH
+from mpgen.evaluation.vbench.motion_probes import DynamicProbe, SmoothnessProbe
+from mpgen.evaluation.vbench.networks.amt import AmtS
+from mpgen.evaluation.vbench.networks.clip import AestheticHead, ClipImage
+from mpgen.evaluation.vbench.networks.dino import Dino
+from mpgen.evaluation.vbench.networks.musiq import Musiq
+from mpgen.evaluation.vbench.networks.raft import Raft
+from mpgen.evaluation.vbench.precision import prepared
+from mpgen.evaluation.vbench.randomise import randomise
 
-SCORES = {
-    "subject": reduce.subject_consistency,
-    "background": reduce.background_consistency,
-    "aesthetic": reduce.aesthetic_quality,
-    "imaging": reduce.imaging_quality,
-    "dynamic": reduce.dynamic_degree,
-    "smoothness": reduce.motion_smoothness,
-}
+SCORES = {metric.name: metric.score for metric in VBENCH}
 
 
 class Stub(nn.Module):
@@ -83,12 +77,11 @@ def full_networks() -> dict[str, nn.Module]:
 
 
 def our_probes(networks: dict[str, nn.Module], precision: Precision) -> dict[str, Probe]:
-    view = SquareView()
     made = {name: prepared(network, precision) for name, network in networks.items()}
     probes = (
         SubjectProbe(made["dino"], precision),
-        BackgroundProbe(made["base"], precision, view),
-        AestheticProbe(made["large"], made["head"], precision, view),
+        BackgroundProbe(made["base"], precision),
+        AestheticProbe(made["large"], made["head"], precision),
         ImagingProbe(made["musiq"], precision),
         DynamicProbe(made["raft"], precision),
         SmoothnessProbe(made["amt"], precision),
@@ -172,7 +165,8 @@ def run_ours(probes: dict[str, Probe], path: Path) -> tuple[dict[str, float], di
             spent[name] += time.thread_time() - before
     info, scores = stream.info, {}
     for name, probe in probes.items():
-        trace = Trace(info.fps, stream.num_frames, info.height_px, info.width_px, probe.finish())
+        series = {name: probe.finish()}
+        trace = Trace(info.fps, stream.num_frames, info.height_px, info.width_px, series)
         scores[name] = float(SCORES[name](trace).value)
     spent["decoding"] = time.process_time() - start - sum(spent.values())
     return scores, spent, stream.num_frames

@@ -4,7 +4,7 @@ Needs an environment of its own with vbench 0.1.5, and a checkout of facebookres
 
     pip install --no-deps vbench==0.1.5 pyiqa==0.1.10 openai-clip decord omegaconf easydict opencv-python-headless \\
         antlr4-python3-runtime==4.9.3 addict ftfy wcwidth "setuptools<81"
-    python tools/make_vbench_fixture.py --dino DIR --output tests/evaluation/fixtures/vbench.json
+    python tools/make_vbench_fixture.py --dino DIR --output tests/evaluation/vbench/fixtures/vbench.json
 
 VBench decodes with two libraries; here both are handed the clips' pixels, so nothing depends on an encoder. Networks of
 other people run as they are, and only numbers come out.
@@ -27,12 +27,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mpgen.evaluation.nets.amt import AmtS
-from mpgen.evaluation.nets.clip import AestheticHead, ClipImage
-from mpgen.evaluation.nets.dino import Dino
-from mpgen.evaluation.nets.musiq import Musiq
-from mpgen.evaluation.nets.raft import Raft, from_princeton
-from mpgen.evaluation.weights import randomise
+from mpgen.evaluation.vbench.networks.amt import AmtS
+from mpgen.evaluation.vbench.networks.clip import AestheticHead, ClipImage
+from mpgen.evaluation.vbench.networks.dino import Dino
+from mpgen.evaluation.vbench.networks.musiq import Musiq
+from mpgen.evaluation.vbench.networks.raft import Raft, from_princeton
+from mpgen.evaluation.vbench.randomise import randomise
 
 CLIPS = {  # frames, height, width, frames a second
     "landscape": (9, 136, 232, 24.0),

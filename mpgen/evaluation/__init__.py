@@ -1,7 +1,8 @@
 """Scores that read frames only and know no model (paper §5.2).
 
-`stream` decodes a video once; probes look at every frame (`proxies` without weights, `probes` and `motion` with the
-networks in `nets`); what they saw is a `trace`; `reduce`, `dimensions` and `drift` make numbers of it; `runner` does a
-folder, `summary`, `tables` and `report` show it, `command` is `mpgen evaluate`. `metrics` are the dimensions as
-torchmetrics, `world` compares with the built-in world's truth, `ranking` and `arena` are the human study.
+`stream` decodes a video once and feeds probes (`frames`); what they measured is a `trace`; a `metric` makes a score of
+it. `vbench` are the paper's six dimensions with their networks, `proxies` the scores without weights, `metrics` the
+list of all. `drift` compares a video's ends. `runner` does one video, `processes` many, `summary`, `tables` and
+`report` show them, `command` is `mpgen evaluate`; `cpu` is what is done differently on a CPU. README.md beside this
+file tells how to use it and what was measured.
 """

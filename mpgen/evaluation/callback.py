@@ -13,10 +13,10 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from mpgen.errors import UserError
-from mpgen.evaluation.dimensions import PROXIES
-from mpgen.evaluation.drift import DriftSettings, Generated, drift
+from mpgen.evaluation.drift import FRACTION, DriftSettings, drift
 from mpgen.evaluation.frames import Frames
-from mpgen.evaluation.proxies import Proxies
+from mpgen.evaluation.proxies import PROXIES, ProxyProbe
+from mpgen.evaluation.sidecar import Generated
 from mpgen.evaluation.stream import FrameStream
 from mpgen.evaluation.trace import Trace
 
@@ -31,7 +31,7 @@ class SampleScores(pl.Callback):
         drift_fraction: of the generated frames, at each end.
     """
 
-    def __init__(self, drift_fraction: float = 0.15):
+    def __init__(self, drift_fraction: float = FRACTION):
         self.settings = DriftSettings(drift_fraction)
 
     @rank_zero_only
@@ -63,13 +63,13 @@ def score_samples(folder: Path, settings: DriftSettings) -> dict[str, float]:
 
 
 def _numbers(trace: Trace, settings: DriftSettings) -> Iterator[tuple[str, float]]:
-    for dimension in PROXIES:
-        score = dimension.score(trace)
+    for proxy in PROXIES:
+        score = proxy.score(trace)
         if score.value is not None:
-            yield f"scores/{dimension.name}", score.value
-        found = drift(trace, dimension, _GIVEN, settings)
+            yield f"scores/{proxy.name}", score.value
+        found = drift(trace, proxy, _GIVEN, settings)
         if found is not None:
-            yield f"drift/{dimension.name}", found.delta
+            yield f"drift/{proxy.name}", found.delta
 
 
 def split_traces(path: Path) -> tuple[Trace, Trace]:
@@ -78,16 +78,18 @@ def split_traces(path: Path) -> tuple[Trace, Trace]:
     Raises:
         VideoError: it cannot be read.
     """
-    stream = FrameStream(path, colour="tagged")
-    width = (stream.info.width_px - _SEAM_PX) // 2
-    probes = Proxies(), Proxies()
-    for probe in probes:
-        probe.begin(stream.info.fps, stream.info.height_px, width)
+    stream = FrameStream(path)
+    info, width = stream.info, (stream.info.width_px - _SEAM_PX) // 2
+    halves = [[ProxyProbe(proxy) for proxy in PROXIES] for _ in range(2)]
+    for probe in (probe for probes in halves for probe in probes):
+        probe.begin(info.fps, info.height_px, width)
     for frames in stream:
-        for probe, half in zip(probes, _halves(frames, width), strict=True):
-            probe.feed(half)
+        for probes, half in zip(halves, _halves(frames, width), strict=True):
+            for probe in probes:
+                probe.feed(half)
     truth, ours = (
-        Trace(stream.info.fps, stream.num_frames, stream.info.height_px, width, probe.finish()) for probe in probes
+        Trace(info.fps, stream.num_frames, info.height_px, width, {probe.name: probe.finish() for probe in probes})
+        for probes in halves
     )
     return truth, ours
 

@@ -1,48 +1,53 @@
 """`mpgen evaluate`: videos scored by the paper's metrics where their weights are, and by proxies always."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
+from mpgen.data.parts import Part
 from mpgen.data.suite import read_suite
 from mpgen.errors import UserError
-from mpgen.evaluation.dimensions import choose
-from mpgen.evaluation.drift import DriftSettings, Reference
-from mpgen.evaluation.looks import RANDOM, Weights, find_looks, list_weights_text, unscored
-from mpgen.evaluation.report.page import write_page
+from mpgen.evaluation.drift import FRACTION, DriftSettings, Reference
+from mpgen.evaluation.film_strip import STRIP
+from mpgen.evaluation.metric import RANDOM, Averaging, Precision, ProbeSource, VideoMetric, Weights
+from mpgen.evaluation.metrics import choose
+from mpgen.evaluation.output import write_evaluation
+from mpgen.evaluation.processes import run
 from mpgen.evaluation.results import Scoring, VideoResult
-from mpgen.evaluation.runner import Plan, run
+from mpgen.evaluation.runner import Plan
 from mpgen.evaluation.stream import Colour, video_info
 from mpgen.evaluation.suite import Skipped, Video, find_videos
-from mpgen.evaluation.summary import Averaging, summarise, worst_first
-from mpgen.evaluation.tables import Evaluation, as_record, terminal_table, write_csv, write_json
+from mpgen.evaluation.summary import summarise, worst_first
+from mpgen.evaluation.tables import Evaluation
+from mpgen.evaluation.vbench.listing import listing
+from mpgen.evaluation.vbench.weights import require_folder
+from mpgen.evaluation.world import NO_WORLD, score_methods
 from mpgen.video.errors import VideoError
-from mpgen.world.evaluate import score_world
 
-# One by one on a CPU: a frame is still in the caches when the next probe looks at it.
+# One by one on a CPU: a frame is still in the caches when the next probe measures it.
 CHUNK_FRAMES_CPU, CHUNK_FRAMES_GPU = 16, 64
 
 
 def evaluate(
     videos: Path | None = None,
     output: Path | None = None,
-    weights: Path | Literal["random"] | None = None,
+    weights: Weights = None,
     world: Path | None = None,
     metrics: Sequence[str] | str = ("vbench", "proxies"),
     manifest: Path | None = None,
     device: str | None = None,
     workers: int = 1,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     part: str | None = None,
-    drift_fraction: float = 0.15,
+    drift_fraction: float = FRACTION,
     drift_reference: Reference = "segment",
     averaging: Averaging = "video",
     long: bool = False,
-    colour: Colour = "ignore",
+    colour: Colour = "tagged",
     section_frames: int = 16,
     references: bool = True,
     list_weights: bool = False,
@@ -61,62 +66,68 @@ def evaluate(
         weights: the folder with the networks' weights (see --list_weights); "random" tries the way without any, and
             its scores mean nothing.
         world: the folder that `mpgen world` made, if the videos are of its scenes: also score them against its truth.
-        metrics: one or several, as [imaging,subject]; "vbench" and "proxies" name all of theirs.
-        manifest: a CSV with a column name, and any of method, prompt, image, seconds: which videos count, and whose
-            they are.
+        metrics: one or several, as [imaging,subject]; "vbench" and "proxies" name all of theirs; your own class by its
+            import path, as my_metrics.Flicker.
+        manifest: a CSV with a column name, and any of method, prompt, image, seconds: which videos count, whose they
+            are, and how long they should be.
         device: where the networks run, or several such as cuda:0,cuda:1; all GPUs if there are any.
         workers: processes on each device.
         precision: of the networks; bf16 is faster, and scores differ slightly.
-        part: i/n looks at the i-th of n shares of the videos only; afterwards the command without it, in the same
+        part: i/n measures the i-th of n shares of the videos only; afterwards the command without it, in the same
             output folder, makes the report.
         drift_fraction: of the generated frames, at each end.
         drift_reference: what the ends' consistency is measured against: their own first frame, or the whole video's.
         averaging: every video alike, or by frames where VBench (on one GPU) does so: the two consistencies.
         long: average over clips of 2 s, as VBench-Long does (without writing them anew).
-        colour: what to make of files tagged as BT.709: ignore the tag, as most of VBench does, or believe it.
+        colour: convert by the colour matrix that a file is tagged with, as VBench's readers do, or ignore the tag.
         section_frames: with --world, frames generated at a time where no JSON beside a video says so.
         references: with --world, also score the true videos and a copy of the given frames.
-        list_weights: print the weights' names, owners, sizes, checksums, licences and places, and end.
+        list_weights: print the weights' names, owners, sizes, checksums, licences and download lines, and end.
     """
     if list_weights:
-        print(list_weights_text(weights))
+        print(listing(None if weights in (None, RANDOM) else Path(weights)))
         return
     if videos is None or output is None:
         missing = " and ".join(name for name, given in (("--videos", videos), ("--output", output)) if given is None)
         raise UserError(f"{missing} missing: wanted a folder of videos (--videos) and one for results (--output)")
     names = tuple(metrics.split(",")) if isinstance(metrics, str) else tuple(metrics)
-    scoring = Scoring(choose(names), DriftSettings(drift_fraction, drift_reference), long)
-    share = _share(part)
+    chosen = choose(names)
+    settings = DriftSettings(drift_fraction, drift_reference)
+    share = None if part is None else Part.parse(part)
     devices = _devices(device, workers)
     if world is not None and not (world / "truth").is_dir():
         raise UserError(f"{world}: has no folder `truth`; wanted the folder that `mpgen world` made (--world)")
+    if weights not in (None, RANDOM):
+        require_folder(Path(weights))
     found, skipped = find_videos(videos, output, None if manifest is None else read_suite(manifest, "--manifest"))
     if not found:
         raise UserError(f"{videos}: has no video{_first_of(skipped)}; wanted the folder of generated videos (--videos)")
-    looks = find_looks(scoring.dimensions, weights, precision)
+    sources, absent = _sources(chosen, weights, precision)
 
-    queue = _longest_first(found)[share[0] - 1 :: share[1]]
-    output.mkdir(parents=True, exist_ok=True)
+    queue = _longest_first(found)
+    if share is not None:
+        queue = queue[share.number - 1 :: share.count]
+    _make_folder(output)
     plan = Plan(
-        looks=looks.looks,
-        scoring=Scoring(tuple(d for d in scoring.dimensions if d.name not in looks.absent), scoring.drift, long),
+        sources=(*sources, STRIP),
+        scoring=Scoring(tuple(metric for metric in chosen if metric.name not in absent), settings, long),
         folder=output,
         colour=colour,
         chunk_frames=CHUNK_FRAMES_CPU if "cpu" in devices else CHUNK_FRAMES_GPU,
-        log=output / ("results.jsonl" if part is None else f"results.{share[0]}of{share[1]}.jsonl"),
+        log=output / ("results.jsonl" if share is None else f"results.{share.name}.jsonl"),
     )
     results, failed = _run(plan, queue, devices)
     skipped += failed
-    for video in skipped:
-        print(f"not scored: {video.video}: {video.reason}")
-    if part is not None:
+    for one in skipped:
+        print(f"not scored: {one.video}: {one.reason}")
+    if share is not None:
         again = f"mpgen evaluate --videos {videos} --output {output}"
         print(f"part {part}: {len(results)} videos, {plan.log}\nafter all parts, for the report:\n  {again} ...")
         return
-    record = {} if world is None else score_world(world, videos, output, section_frames, references)
+    of_world = NO_WORLD if world is None else score_methods(world, found, output, section_frames, references)
     if not results:
         raise UserError(f"{videos}: none of {len(found)} videos could be scored{_first_of(skipped)}")
-    absent = looks.absent | unscored(plan.scoring.dimensions, results)
+    absent |= _unscored(plan.scoring.metrics, results)
     evaluation = Evaluation(
         settings={
             "videos": videos,
@@ -127,16 +138,40 @@ def evaluate(
             "clips of 2 s": long,
             "colour": colour,
         },
-        convention=str(scoring.drift),
-        dimensions=tuple(d for d in plan.scoring.dimensions if d.name not in absent),
-        absent=absent,
-        weights=looks.weights,
-        groups=tuple(summarise(results, plan.scoring.dimensions, averaging)),
-        results=tuple(worst_first(results, plan.scoring.dimensions)),
+        convention=str(settings),
+        metrics=tuple(metric for metric in plan.scoring.metrics if metric.name not in absent),
+        absent={metric.name: absent[metric.name] for metric in chosen if metric.name in absent},
+        titles={metric.name: metric.title for metric in chosen},
+        weights={name: what for source in sources for name, what in source.weights.items()},
+        groups=tuple(summarise(results, plan.scoring.metrics, averaging)),
+        results=tuple(worst_first(results, plan.scoring.metrics)),
         skipped=tuple(skipped),
         warnings=tuple(_warnings(queue, colour, weights)),
     )
-    _write(evaluation, output, record)
+    write_evaluation(evaluation, output, of_world)
+
+
+def _sources(
+    metrics: Sequence[type[VideoMetric]], weights: Weights, precision: Precision
+) -> tuple[list[ProbeSource], dict[str, str]]:
+    """The probes of these metrics, and the metrics that have none, each with the reason."""
+    sources, absent = [], {}
+    for metric in metrics:
+        try:
+            sources.append(metric.probe_source(weights, precision))
+        except UserError as error:
+            absent[metric.name] = str(error)
+    return sources, absent
+
+
+def _unscored(metrics: Sequence[type[VideoMetric]], results: Sequence[VideoResult]) -> dict[str, str]:
+    """Metrics that no video has a score of, and the reason that most of them give."""
+    reasons = {}
+    for metric in metrics:
+        if not any(metric.name in result.scores for result in results):
+            given = Counter(result.failed.get(metric.name, "no video is long enough") for result in results)
+            reasons[metric.name] = given.most_common(1)[0][0]
+    return reasons
 
 
 def _run(plan: Plan, queue: "Sequence[_Queued]", devices: Sequence[str]) -> tuple[list[VideoResult], list[Skipped]]:
@@ -150,29 +185,14 @@ def _run(plan: Plan, queue: "Sequence[_Queued]", devices: Sequence[str]) -> tupl
     return results, failed
 
 
-def _write(evaluation: Evaluation, output: Path, world_record: dict[str, Any]) -> None:
-    for title, reason in evaluation.absent.items():
-        print(f"absent: {title}: {reason}")
-    for warning in evaluation.warnings:
-        print(f"note: {warning}")
-    print(f"{len(evaluation.results)} videos scored, {len(evaluation.skipped)} files not; x100, ± 95 % interval")
-    print(terminal_table(evaluation))
-    write_json({**world_record, "evaluation": as_record(evaluation)}, output / "scores.json")
-    write_csv(evaluation, output / "videos.csv")
-    drawn = {"World: scores by section": "curves.png", "World: recall of what was hidden": "recall.png"}
-    pictures = [(title, output / name) for title, name in drawn.items()] if world_record else []
-    write_page(evaluation, output / "report.html", pictures)
-    print(f"{output / 'report.html'}, scores.json, videos.csv{', curves.png, recall.png' if world_record else ''}")
-
-
 @dataclass(frozen=True)
 class _Queued:
-    """A video, how many frames its header promises, and whether it is tagged as BT.709."""
+    """A video, how many frames its header promises, and whether it is tagged with a colour matrix."""
 
     video: Video
     frames: int
     pixels: int
-    bt709: bool
+    tagged: bool
 
 
 def _longest_first(videos: Sequence[Video]) -> list[_Queued]:
@@ -181,7 +201,8 @@ def _longest_first(videos: Sequence[Video]) -> list[_Queued]:
     for video in videos:
         try:
             info = video_info(video.path)
-            queue.append(_Queued(video, info.num_frames, info.num_frames * info.height_px * info.width_px, info.bt709))
+            frames = info.num_frames
+            queue.append(_Queued(video, frames, frames * info.height_px * info.width_px, info.tagged))
         except VideoError:
             queue.append(_Queued(video, 0, 0, False))
     return sorted(queue, key=lambda one: -one.pixels)
@@ -189,38 +210,34 @@ def _longest_first(videos: Sequence[Video]) -> list[_Queued]:
 
 def _warnings(queue: Sequence[_Queued], colour: Colour, weights: Weights) -> list[str]:
     warnings = []
-    tagged = sum(one.bt709 for one in queue)
+    tagged = sum(one.tagged for one in queue)
     if tagged and colour == "ignore":
         warnings.append(
-            f"{tagged} of {len(queue)} videos are tagged as BT.709; the tag is ignored, as by most of VBench, so "
-            "colours are a little off (--colour tagged for the true ones)"
+            f"{tagged} of {len(queue)} videos are tagged with a colour matrix, which --colour ignore ignores: VBench's "
+            "own readers honour it, so these scores are a little off VBench's (--colour tagged for the same)"
         )
     if weights == RANDOM:
         warnings.append("weights: random. The networks' scores mean nothing.")
     return warnings
 
 
-def _share(part: str | None) -> tuple[int, int]:
-    if part is None:
-        return 1, 1
-    numbers = part.split("/")
-    if len(numbers) == 2 and all(number.isdecimal() for number in numbers):
-        index, count = int(numbers[0]), int(numbers[1])
-        if 1 <= index <= count:
-            return index, count
-    raise UserError(f"--part {part}: wanted i/n with i from 1 to n, such as 1/4")
-
-
 def _devices(device: str | None, workers: int) -> list[str]:
     """Each device as often as it has worker processes."""
-    if workers < 1:
-        raise UserError(f"--workers {workers}: wanted at least 1")
+    if not 1 <= workers <= 64:
+        raise UserError(f"--workers {workers}: wanted 1 to 64")
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     names = device.split(",") if device else gpus or ["cpu"]
     for name in names:
         if name != "cpu" and name not in (*gpus, *(["cuda"] if gpus else [])):
             raise UserError(f"--device {name}: wanted some of {', '.join(['cpu', *gpus])}")
     return names * workers
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be made: {error.strerror}; wanted a folder") from error
 
 
 def _first_of(skipped: Sequence[Skipped]) -> str:

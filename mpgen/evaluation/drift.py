@@ -1,29 +1,30 @@
-"""Drift, or exposure bias (paper §5.2): what a video loses from its beginning to what was generated last.
+"""Drift, or exposure bias (paper §5.2): how a score changes from what was generated first to what was generated last.
 
-Δ = M(V_start) - M(V_end), both cut from the frames that the model made, in the order it made them. |Δ| is the paper's
-number; noise makes it larger and a fault in the middle leaves it as it is, so the sign, the slope and the worst second
-stand beside it.
+One sign everywhere: Δ = M(V_end) - M(V_start), end minus start, so a loss is negative. |Δ| is the paper's number; noise
+makes it larger and a fault in the middle leaves it as it is, so the sign, the slope and the worst second stand beside
+it.
 """
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from mpgen.errors import UserError
-from mpgen.evaluation import reduce
-from mpgen.evaluation.dimensions import Dimension
+from mpgen.evaluation.metric import VideoMetric
+from mpgen.evaluation.sidecar import Generated
+from mpgen.evaluation.statistics import curve, theil_sen
 from mpgen.evaluation.trace import Trace
 
 Reference = Literal["segment", "first"]
+FRACTION = 0.15
 
-SOURCE = (
-    "Δ = |M(V_start) - M(V_end)| as in FramePack and in the paper's §5.2: the first and the last {percent:g} % of the "
-    "frames that the model generated, in the order it generated them; given frames are left out; n = max(1, int("
-    "{fraction:g} n_generated)) as in Helios' script, at least 2 for what compares frames. {reference}"
+CONVENTION = (
+    "Δ = M(V_end) - M(V_start), end minus start; |Δ| as in FramePack and in the paper's §5.2. The ends are the first "
+    "and the last {percent:g} % of the frames that the model generated, in the order it generated them; given frames "
+    "do not count; n = max(1, int({fraction:g} n_generated)) as in Helios' script, at least 2 for what compares "
+    "frames. {reference}"
 )
 _REFERENCES = {
     "segment": "Consistency of an end is that of the end as a video of its own, with its own first frame.",
@@ -41,7 +42,7 @@ class DriftSettings:
         window_seconds: of the curves.
     """
 
-    fraction: float = reduce.FRACTION
+    fraction: float = FRACTION
     reference: Reference = "segment"
     window_seconds: float = 1.0
 
@@ -51,33 +52,13 @@ class DriftSettings:
 
     def __str__(self) -> str:
         """The convention in words, for the output."""
-        return SOURCE.format(percent=100 * self.fraction, fraction=self.fraction, reference=_REFERENCES[self.reference])
-
-
-@dataclass(frozen=True)
-class Generated:
-    """Which frames the model made, in the order it made them, as the JSON beside the video says.
-
-    Args:
-        spans: [first, stop) frames, in the order they were made; None for all after the given ones.
-        given: frames at the start that were given to the model.
-        known: whether anything said so.
-    """
-
-    spans: tuple[tuple[int, int], ...] | None = None
-    given: int = 0
-    known: bool = False
-
-    def order(self, num_frames: int) -> Int[np.ndarray, " n"]:
-        """The frames' numbers; what lies beyond the end of the video is left out."""
-        spans = self.spans if self.spans is not None else ((self.given, num_frames),)
-        frames = [np.arange(first, min(stop, num_frames)) for first, stop in spans]
-        return np.concatenate(frames) if frames else np.zeros(0, np.int64)
+        reference = _REFERENCES[self.reference]
+        return CONVENTION.format(percent=100 * self.fraction, fraction=self.fraction, reference=reference)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """One video's drift in one dimension.
+    """One video's drift in one score.
 
     Args:
         delta: end minus start; the paper's number is its absolute value.
@@ -96,60 +77,49 @@ class Drift:
     worst: float
 
 
-def drift(trace: Trace, dimension: Dimension, generated: Generated, settings: DriftSettings) -> Drift | None:
+def drift(trace: Trace, metric: type[VideoMetric], generated: Generated, settings: DriftSettings) -> Drift | None:
     """None for what has no drift, or too few frames for one."""
-    if dimension.drift_frames == 0:
+    if metric.drift_frames == 0:
         return None
     order = generated.order(trace.num_frames)
-    ends = reduce.segments(order, settings.fraction, dimension.drift_frames)
+    ends = segments(order, settings.fraction, metric.drift_frames)
     if ends is None:
         return None
-    whole = dimension.score(trace)
-    if settings.reference == "first" or dimension.from_start:
+    whole = metric.score(trace)
+    if settings.reference == "first" or metric.drift_from_first_frame:
         values = [whole.series[np.isin(whole.frame, end)] for end in ends]
         start, end = (float(value.mean()) if len(value) else None for value in values)
     else:
-        start, end = (dimension.score(trace.take(end)).value for end in ends)
+        start, end = (metric.score(trace.take(end)).value for end in ends)
     if start is None or end is None:
         return None
-    seconds, means = reduce.curve(whole, trace.fps, settings.window_seconds)
-    worst = _worst(means, dimension)
-    slope = reduce.theil_sen(seconds / 60, means)
+    seconds, means = curve(whole, trace.fps, settings.window_seconds)
+    worst = _worst(means, metric)
+    slope = theil_sen(seconds / 60, means)
     return Drift(end - start, start, end, slope, float(seconds[worst]), float(means[worst]))
 
 
-def read_generated(sidecar: Path) -> Generated:
-    """What the JSON beside a video says of it; a video without one was made from its first frame on, in time's order.
+def segments(
+    order: Int[np.ndarray, " n"], fraction: float = FRACTION, at_least: int = 1
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]] | None:
+    """The frames made first and those made last, each in the order of time.
 
-    `generated` is a list of [first, stop) in the order they were made. Without it, `context_frames` given frames are
-    left out, and `order: f0` with `section_frames` (as `mpgen generate` writes) means the last section first.
+    Args:
+        order: the frames the model made, in the order it made them.
+        fraction: of them, rounded down, `max(1, int(fraction * n))` as in FramePack's and Helios' convention.
+        at_least: frames at each end; consistency needs two.
 
-    Raises:
-        UserError: it is no JSON object, or these keys hold something else.
+    Returns:
+        None if there are fewer frames than that.
     """
-    if not sidecar.is_file():
-        return Generated()
-    try:
-        card = json.loads(sidecar.read_text(encoding="utf-8"))
-        given = int(card.get("context_frames", 0))
-        if "generated" in card:
-            spans = tuple((int(first), int(stop)) for first, stop in card["generated"])
-            if any(first < 0 or stop <= first for first, stop in spans):
-                raise ValueError("a span that is empty or begins before the video")
-            return Generated(spans, given, True)
-        if card.get("order") != "f0":
-            return Generated(None, given, "context_frames" in card)
-        section, sections = int(card["section_frames"]), int(card["num_sections"])
-        spans = tuple((given + k * section, given + (k + 1) * section) for k in reversed(range(sections)))
-        return Generated(spans, given, True)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(
-            f"{sidecar}: wanted a JSON object; `generated` as a list of [first, stop), `context_frames` a whole number"
-        ) from error
+    count = max(at_least, int(fraction * len(order)))
+    if len(order) < max(count, 1):
+        return None
+    return np.sort(order[:count]), np.sort(order[-count:])
 
 
-def _worst(means: np.ndarray, dimension: Dimension) -> int:
+def _worst(means: np.ndarray, metric: type[VideoMetric]) -> int:
     """The lowest (highest) window; of what only describes, the one farthest from the first."""
-    if dimension.better == "neither":
+    if metric.higher_is_better is None:
         return int(np.abs(means - means[0]).argmax())
-    return int(means.argmin() if dimension.better == "higher" else means.argmax())
+    return int(means.argmin() if metric.higher_is_better else means.argmax())

@@ -1,21 +1,24 @@
-"""Frames of one video in chunks, and what looks at them.
+"""Frames of one video in chunks, and the probes that measure them.
 
 One decode feeds every probe. A chunk is a slice of a video, never the whole, so memory does not grow with its length.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from mpgen.evaluation.precision import batches
-from mpgen.evaluation.resize import as_columns, columns_of_room, pictures_in
+from mpgen.evaluation.cpu.resize import as_columns, columns_of_room, pictures_in
+from mpgen.evaluation.trace import Series
 
 BATCH_FRAMES = 32  # on a GPU
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,39 +28,48 @@ class Frames:
     Args:
         pixels: RGB, 0 to 255.
         first: index in the video of the first of them.
-        fps: the video's frames a second.
+        fps: the video's frames per second.
         last: whether the video ends here.
-        longer: memory that `resize.room` made; if the pixels are all that lies in it, their columns need no copy.
+        room: the memory that `cpu.resize.room` made, if the pixels are all that lies in it: saves a copy.
     """
 
     pixels: UInt8[Tensor, "t 3 h w"]
     first: int
     fps: float
     last: bool
-    longer: UInt8[Tensor, "_ _ _ 3"] | None = None
+    room: UInt8[Tensor, "_ _ _ 3"] | None = None
+    _shared: dict = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        """What several probes need of these frames, made by the first that asks; `key` names it."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     @cached_property
     def columns(self) -> tuple[Shaped[Tensor, "t w column"], ...]:
-        """The pixels as `resize.Resize` reads them, in the batches that networks take; made once for all probes."""
+        """The pixels as `cpu.resize.Resize` reads them, in the batches that networks take; made once for all probes."""
         # A part of the pixels, or a copy on another device, may have come with the memory of the whole.
         on_cpu = self.pixels.device.type == "cpu"
-        if on_cpu and self.longer is not None and self.pixels.is_set_to(pictures_in(self.longer)):
-            return tuple(map(columns_of_room, batches(self.longer, BATCH_FRAMES)))
+        if on_cpu and self.room is not None and self.pixels.is_set_to(pictures_in(self.room)):
+            return tuple(map(columns_of_room, batches(self.room, BATCH_FRAMES)))
         return tuple(map(as_columns, batches(self.pixels, BATCH_FRAMES)))
 
 
+def batches(pictures: Tensor, size: int) -> tuple[Tensor, ...]:
+    """In parts of `size` on a GPU; one by one on a CPU, where what fits into its caches is faster."""
+    return pictures.split(1 if pictures.device.type == "cpu" else size)
+
+
 class Rows:
-    """What a probe says of one frame after the other, in one block of memory that doubles when it is full.
+    """One row after the other in a block of memory that doubles when it is full.
 
     Rows by themselves would lie between frames in memory, and where one lies no frame fits again: a minute would cost
     gigabytes.
-
-    Args:
-        shape: of a row, for when there is none.
     """
 
-    def __init__(self, *shape: int) -> None:
-        self._shape, self._count = shape, 0
+    def __init__(self) -> None:
+        self._count = 0
         self._block: Tensor | None = None
 
     def add(self, rows: Float[Tensor, "n *d"]) -> None:
@@ -72,32 +84,31 @@ class Rows:
 
     def numpy(self) -> Float[np.ndarray, "n *d"]:
         if self._block is None:
-            return np.zeros((0, *self._shape), np.float32)
+            return np.zeros(0, np.float32)
         return self._block[: self._count].cpu().numpy().copy()
 
 
 class Probe(nn.Module, ABC):
-    """Looks at every frame of one video, chunk by chunk, and says what it saw; the chunk size changes nothing.
+    """Measures every frame of one video, chunk by chunk; the chunk size changes nothing.
 
-    A probe remembers what it needs across the chunks of one video and nothing across videos.
+    A probe remembers what it needs across the chunks of one video and nothing across videos. `name` is the name of its
+    series in a trace.
     """
 
     name: str
 
     @abstractmethod
     def begin(self, fps: float, height_px: int, width_px: int) -> None:
-        """Forget the last video.
+        """Forgets the last video.
 
         Raises:
-            UserError: when it cannot look at videos of this size.
+            UserError: when it cannot measure videos of this size.
         """
 
     @abstractmethod
     def feed(self, frames: Frames) -> None:
-        """Look at the next chunk."""
+        """Measures the next chunk."""
 
     @abstractmethod
-    def finish(self) -> dict[str, np.ndarray]:
-        """One row a frame (or a pair of frames) by name, such as `imaging/score`; `.../frame` holds the indices of the
-        frames where these are not all frames.
-        """
+    def finish(self) -> Series:
+        """What it has measured, which frame each row belongs to and which other frames each row depends on."""

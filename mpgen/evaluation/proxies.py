@@ -1,8 +1,13 @@
 """Scores without weights, so that a bare machine can say something: how bright, sharp, coloured, alike, moving.
 
-They are no stand-ins for VBench's dimensions and never appear under their names. All are cheap: a few passes over a
-frame, and no number depends on where a chunk ends.
+They are no stand-ins for VBench's dimensions and never appear under their names. A new one is one class with a name, a
+title and `measure`, which is handed the frames that it may compare and no others; `frames_before` says how many.
 """
+
+from abc import abstractmethod
+from collections import deque
+from functools import cached_property, partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,101 +16,181 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpgen.evaluation.frames import Frames, Probe, Rows
+from mpgen.evaluation.metric import Averaging, Precision, ProbeSource, VideoMetric, Weights
+from mpgen.evaluation.scores import Score, average, consistency, distance_from_first
+from mpgen.evaluation.trace import Series, Trace
 
 STRUCTURE_SIDE = 16
-STRIP_WIDTH_PX = 192
-STRIP_PICTURES = 5  # at 0, 25, 50, 75 and 100 % of the video
-_STRIP_KEPT = 32
-_LUMA = (0.299, 0.587, 0.114)
-_ROWS = ("luminance", "contrast", "saturation", "sharpness")
+_LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 
-class Proxies(Probe):
-    """One row a frame, all in [0, 1] or thereabouts.
+class Picture:
+    """One frame; what several proxies need of it is computed once."""
 
-    `luminance` is the mean luma (BT.601), `contrast` its standard deviation; `saturation` the mean of largest minus
-    smallest channel; `sharpness` the standard deviation of the luma's Laplacian; `colour` the mean RGB; `structure` a
-    vector for correlations: the luma as 16 x 16 cells less its mean, with one part of a grey level so that flat
-    pictures are alike; `motion` the mean absolute change of luma since the frame before (the first frame has none).
-    """
+    def __init__(self, pixels: UInt8[Tensor, "3 h w"]) -> None:
+        self.pixels = pixels
 
-    name = "proxies"
-    version = 1
+    @property
+    def rgb(self) -> Float[Tensor, "3 h w"]:
+        """In [0, 1]; not kept, as three planes of floats for every frame of a chunk would be much memory."""
+        return self.pixels.contiguous().float() / 255
+
+    @cached_property
+    def luma(self) -> Float[Tensor, "h w"]:
+        """In [0, 1]."""
+        red, green, blue = self.rgb
+        return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+
+
+class Proxy(VideoMetric):
+    """A score that needs no weights: the mean over frames of what `measure` gives, unless `score` says otherwise."""
+
+    frames_before: ClassVar[int] = 0  # that `measure` also sees, and drift therefore knows of
+
+    def __init__(self, probe: Probe | None = None, average: Averaging = "video") -> None:
+        super().__init__(ProxyProbe(type(self)) if probe is None else probe, average)
+
+    @staticmethod
+    @abstractmethod
+    def measure(*pictures: Picture) -> Float[Tensor, "*d"]:
+        """A number or a vector for the last of these pictures, which follow each other."""
+
+    @classmethod
+    def score(cls, trace: Trace) -> Score:
+        return average(trace[cls.name])
+
+    @classmethod
+    def probe_source(cls, weights: Weights, precision: Precision) -> ProbeSource:
+        return ProbeSource(cls.name, f"version {cls.version}", partial(ProxyProbe, cls))
+
+
+class ProxyProbe(Probe):
+    """Measures a proxy on each frame with the frames before it; frames that have too few before them have no row."""
+
+    def __init__(self, proxy: type[Proxy]) -> None:
+        super().__init__()
+        self.proxy, self.name = proxy, proxy.name
+        self._window: deque[Picture] = deque(maxlen=proxy.frames_before + 1)
+        self._rows = Rows()
 
     def begin(self, fps: float, height_px: int, width_px: int) -> None:
-        self._before: Tensor | None = None
-        self._scalars, self._colours, self._motions = Rows(len(_ROWS)), Rows(3), Rows()
-        self._structures = Rows(STRUCTURE_SIDE**2 + 1)
+        self._window.clear()
+        self._rows = Rows()
 
     @torch.inference_mode()
     def feed(self, frames: Frames) -> None:
-        for picture in frames.pixels:  # one by one: sums over a batch would round differently
-            self._look(picture)
+        # one by one: sums over a batch would round differently
+        for picture in frames.shared("pictures", lambda: [Picture(pixels) for pixels in frames.pixels]):
+            self._window.append(picture)
+            if len(self._window) == self._window.maxlen:
+                self._rows.add(self.proxy.measure(*self._window)[None])
 
-    def _look(self, picture: UInt8[Tensor, "3 h w"]) -> None:
-        red, green, blue = picture.contiguous().float() / 255
-        luma = _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue
+    def finish(self) -> Series:
+        rows, self._rows = self._rows.numpy(), Rows()
+        self._window.clear()
+        before = self.proxy.frames_before
+        return Series(rows, np.arange(before, before + len(rows)), tuple(range(-before, 0)))
+
+
+class Luminance(Proxy):
+    """The mean luma."""
+
+    name, title, higher_is_better = "luminance", "Luminance", None
+
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, ""]:
+        return pictures[-1].luma.mean()
+
+
+class Contrast(Proxy):
+    """The standard deviation of luma."""
+
+    name, title, higher_is_better = "contrast", "Contrast", None
+
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, ""]:
+        return _deviation(pictures[-1].luma)
+
+
+class Saturation(Proxy):
+    """The mean of largest minus smallest channel."""
+
+    name, title, higher_is_better = "saturation", "Saturation", None
+
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, ""]:
+        red, green, blue = pictures[-1].rgb
         largest, smallest = red.maximum(green).maximum(blue), red.minimum(green).minimum(blue)
-        chroma = largest.sub_(smallest).mean()
-        scalars = [luma.mean(), _deviation(luma), chroma, _deviation(_laplacian(luma))]
-        self._scalars.add(torch.stack(scalars)[None])
-        self._colours.add(torch.stack([red.mean(), green.mean(), blue.mean()])[None])
-        cells = F.adaptive_avg_pool2d(luma[None, None], STRUCTURE_SIDE).flatten()
+        return largest.sub_(smallest).mean()
+
+
+class Sharpness(Proxy):
+    """The standard deviation of luma's Laplacian."""
+
+    name, title, higher_is_better = "sharpness", "Sharpness", None
+
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, ""]:
+        return _deviation(_laplacian(pictures[-1].luma))
+
+
+class FrameDifference(Proxy):
+    """The mean absolute change of luma since the frame before."""
+
+    name, title, higher_is_better = "motion", "Frame difference", None
+    frames_before = 1
+    drift_frames = 2
+
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, ""]:
+        before, now = pictures
+        return (now.luma - before.luma).abs().mean()
+
+
+class StructuralConsistency(Proxy):
+    """In [0, 1]: VBench's consistency formula on tiny grey pictures in place of a network's features."""
+
+    name, title = "structure", "Structural consistency"
+    drift_frames = 2
+
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, " cells"]:
+        """The luma as 16 x 16 cells less its mean, with one part of a grey level so that flat pictures are alike."""
+        cells = F.adaptive_avg_pool2d(pictures[-1].luma[None, None], STRUCTURE_SIDE).flatten()
         level = torch.full_like(cells[:1], 1 / 255)
-        self._structures.add(F.normalize(torch.cat([cells - cells.mean(), level]), dim=0)[None])
-        if self._before is not None:
-            self._motions.add((luma - self._before).abs().mean()[None])
-        self._before = luma
+        return F.normalize(torch.cat([cells - cells.mean(), level]), dim=0)
 
-    def finish(self) -> dict[str, np.ndarray]:
-        scalars = self._scalars.numpy()
-        arrays = {f"proxies/{name}": scalars[:, column] for column, name in enumerate(_ROWS)}
-        motion = self._motions.numpy()
-        self._before = None
-        return arrays | {
-            "proxies/colour": self._colours.numpy(),
-            "proxies/structure": self._structures.numpy(),
-            "proxies/motion": motion,
-            "proxies/motion/frame": np.arange(1, len(motion) + 1),
-        }
+    @classmethod
+    def score(cls, trace: Trace) -> Score:
+        return consistency(trace[cls.name])
 
 
-class Strip(Probe):
-    """A few small pictures from all over a video whose length nobody knows beforehand.
+class ColourShift(Proxy):
+    """How far the mean colour is from that of the first frame, as a share of the full range."""
 
-    Keeps every k-th frame and doubles k when there are too many, so memory is constant; the last frame is always there.
-    """
+    name, title, higher_is_better = "colour", "Colour shift", False
+    drift_frames = 2
+    drift_from_first_frame = True
 
-    name = "strip"
-    version = 1
+    @staticmethod
+    def measure(*pictures: Picture) -> Float[Tensor, " rgb"]:
+        red, green, blue = pictures[-1].rgb
+        return torch.stack([red.mean(), green.mean(), blue.mean()])
 
-    def begin(self, fps: float, height_px: int, width_px: int) -> None:
-        self._stride, self._seen = 1, 0
-        self._kept: list[tuple[int, np.ndarray]] = []
-        shrink = min(1.0, STRIP_WIDTH_PX / max(height_px, width_px))
-        self._size = (max(1, round(height_px * shrink)), max(1, round(width_px * shrink)))
+    @classmethod
+    def score(cls, trace: Trace) -> Score:
+        return distance_from_first(trace[cls.name])
 
-    @torch.inference_mode()
-    def feed(self, frames: Frames) -> None:
-        for number, picture in enumerate(frames.pixels, frames.first):
-            is_last = frames.last and number == frames.first + len(frames.pixels) - 1
-            if number % self._stride == 0 or is_last:
-                self._kept.append((number, self._small(picture)))
-            if len(self._kept) > _STRIP_KEPT:
-                self._stride *= 2
-                self._kept = [kept for kept in self._kept if kept[0] % self._stride == 0 or kept[0] == number]
-            self._seen = number + 1
 
-    def _small(self, picture: UInt8[Tensor, "3 h w"]) -> UInt8[np.ndarray, "small_h small_w 3"]:
-        small: Float[Tensor, "1 3 small_h small_w"] = F.interpolate(picture[None].float(), self._size, mode="area")
-        return small[0].round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
-
-    def finish(self) -> dict[str, np.ndarray]:
-        numbers = np.array([number for number, _ in self._kept], np.int64)
-        wanted = np.linspace(0, self._seen - 1, STRIP_PICTURES)
-        chosen = np.unique([np.abs(numbers - place).argmin() for place in wanted])
-        pictures = np.stack([self._kept[index][1] for index in chosen])
-        return {"strip/pictures": pictures, "strip/frame": numbers[chosen]}
+PROXIES: tuple[type[Proxy], ...] = (
+    Luminance,
+    Contrast,
+    Saturation,
+    Sharpness,
+    FrameDifference,
+    StructuralConsistency,
+    ColourShift,
+)
 
 
 def _laplacian(luma: Float[Tensor, "h w"]) -> Float[Tensor, "inner_h inner_w"]:

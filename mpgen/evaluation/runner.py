@@ -1,64 +1,30 @@
-"""Videos to results: one decode feeds every probe, what was seen is kept on disk, and a rerun goes on where it stopped.
+"""One video to its result: one decode feeds every probe, and what was measured is kept on disk for the next run.
 
-Traces lie under the SHA-256 of the video and of what looked at it (version, weights, precision, colours), so a renamed
-video costs nothing and a changed one is looked at anew; a new metric looks at old videos alone. A fault of one video or
+Traces lie under the SHA-256 of the video and of what measured it (version, weights, precision, colours), so a renamed
+video costs nothing and a changed one is measured anew; a new metric measures old videos alone. A fault of one video or
 of one probe is listed with that video and ends nothing else.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from multiprocessing.queues import Queue
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mpgen.errors import UserError
 from mpgen.evaluation.frames import Probe
-from mpgen.evaluation.probes import SquareView
-from mpgen.evaluation.proxies import Proxies, Strip
+from mpgen.evaluation.metric import ProbeSource
 from mpgen.evaluation.results import Scoring, VideoResult, score_video
-from mpgen.evaluation.stream import Colour, FrameStream
+from mpgen.evaluation.stream import Colour, FrameStream, video_info
 from mpgen.evaluation.suite import Skipped, Video
-from mpgen.evaluation.trace import Trace, load_arrays, merge, save_arrays
+from mpgen.evaluation.trace import Trace, load_trace, merge, save_trace
+from mpgen.video.errors import VideoError
 
-TRACE_VERSION = 1
-_META = "meta"
-
-
-@dataclass(frozen=True)
-class Look:
-    """A probe that can be made, and what its traces depend on.
-
-    Args:
-        probe: its name.
-        identity: version, weights' checksum, precision: another identity, another trace.
-        make: makes it on a device, with a view that all may share; called when the first video needs it.
-    """
-
-    probe: str
-    identity: str
-    make: Callable[[torch.device, SquareView], Probe]
-
-
-def make_proxies(device: torch.device, view: SquareView) -> Probe:
-    return Proxies()
-
-
-def make_strip(device: torch.device, view: SquareView) -> Probe:
-    return Strip()
-
-
-WEIGHT_FREE = (
-    Look(Proxies.name, f"version {Proxies.version}", make_proxies),
-    Look(Strip.name, f"version {Strip.version}", make_strip),
-)
+TRACE_VERSION = 2
+WHOLE = 0.9  # of the promised seconds: other generators round lengths to their own sections
 
 
 @dataclass(frozen=True)
@@ -66,15 +32,15 @@ class Plan:
     """What to do with every video; it travels to the worker processes.
 
     Args:
-        looks: the probes.
-        scoring: what is made of what they saw.
+        sources: the probes.
+        scoring: what is made of what they measure.
         folder: where traces and the list of results go.
         colour: how colours are read, see `FrameStream`.
         chunk_frames: at a time; more on a GPU.
         log: the JSONL file that results are appended to as they come; of two lines on one video the later one holds.
     """
 
-    looks: tuple[Look, ...]
+    sources: tuple[ProbeSource, ...]
     scoring: Scoring
     folder: Path
     colour: Colour
@@ -83,8 +49,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What came of looking at one video: its trace, what is wrong with the file, and the probes that failed and why."""
+class Measured:
+    """One video's trace, what is wrong with the file, and the probes that failed and why."""
 
     trace: Trace
     sha256: str
@@ -93,63 +59,66 @@ class Seen:
 
 
 class Evaluator:
-    """Looks at one video after another; probes are made when the first video needs them.
+    """Measures one video after another; probes are made when the first video needs them.
 
     Args:
         plan: what to do.
         device: where.
-        on_frames: told how many frames have just been looked at.
+        on_frames: told how many frames have just been measured.
     """
 
     def __init__(self, plan: Plan, device: torch.device, on_frames: Callable[[int], object] = int) -> None:
         self.plan, self.device, self.on_frames = plan, device, on_frames
-        self._view = SquareView()
         self._probes: dict[str, Probe] = {}
         self._unmade: dict[str, str] = {}  # probes that could not be made, and why; they are not tried again
 
     def __call__(self, video: Video) -> VideoResult | Skipped:
         try:
-            seen = self.look(video.path)
-            result = score_video(video, seen.trace, self.plan.scoring, seen.sha256, seen.note, seen.failed)
+            measured = self.measure(video.path)
+            require_whole(video, measured.trace)
+            result = score_video(
+                video, measured.trace, self.plan.scoring, measured.sha256, measured.note, measured.failed
+            )
         # The one place where any fault of a video, its file or its size is caught: the others must still be scored.
         except Exception as error:
             result = Skipped(video.name, _reason(error))
         _append(self.plan.log, result)
         return result
 
-    def look(self, path: Path) -> Seen:
+    def measure(self, path: Path) -> Measured:
         """
         Raises:
             VideoError: there is no frame in it.
         """
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        places = {look.probe: self._place(sha256, look) for look in self.plan.looks}
-        missing = [look for look in self.plan.looks if not places[look.probe].is_file()]
-        kept = [_load(place) for probe, place in places.items() if probe not in {look.probe for look in missing}]
+        places = {source.probe: self._place(sha256, source) for source in self.plan.sources}
+        missing = [source for source in self.plan.sources if not places[source.probe].is_file()]
+        fresh = {source.probe for source in missing}
+        kept = [load_trace(place) for probe, place in places.items() if probe not in fresh]
         failed: dict[str, str] = {}
         if missing:
-            fresh, note, failed = self._decode(path, missing)
-            for probe, trace in fresh.items():
-                _save(trace, note, places[probe])
+            traces, note, failed = self._decode(path, missing)
+            for probe, trace in traces.items():
+                save_trace(trace, note, places[probe])
                 kept.append((trace, note))
         elif kept:
             self.on_frames(kept[0][0].num_frames)
         if not kept:
             raise UserError("; ".join(f"{probe}: {reason}" for probe, reason in failed.items()))
-        return Seen(merge(trace for trace, _ in kept), sha256, kept[-1][1], failed)
+        return Measured(merge(trace for trace, _ in kept), sha256, kept[-1][1], failed)
 
-    def _decode(self, path: Path, looks: Sequence[Look]) -> tuple[dict[str, Trace], str, dict[str, str]]:
-        """The one decode: every probe sees every chunk; one that fails drops out of this video."""
+    def _decode(self, path: Path, sources: Sequence[ProbeSource]) -> tuple[dict[str, Trace], str, dict[str, str]]:
+        """The one decode: every probe is fed every chunk; one that fails drops out of this video."""
         stream = FrameStream(path, self.plan.chunk_frames, self.plan.colour)
         info = stream.info
         failed: dict[str, str] = {}
         working: dict[str, Probe] = {}
-        for look in looks:
-            with _noting(failed, look.probe):
-                probe = self._made(look)
+        for source in sources:
+            with _noting(failed, source.probe):
+                probe = self._made(source)
                 probe.begin(info.fps, info.height_px, info.width_px)
-                working[look.probe] = probe
+                working[source.probe] = probe
         for frames in stream:
             on_device = replace(frames, pixels=frames.pixels.to(self.device, non_blocking=True))
             for name, probe in list(working.items()):
@@ -161,63 +130,39 @@ class Evaluator:
         traces = {}
         for name, probe in working.items():
             with _noting(failed, name):
-                traces[name] = Trace(info.fps, stream.num_frames, info.height_px, info.width_px, probe.finish())
+                series = {name: probe.finish()}
+                traces[name] = Trace(info.fps, stream.num_frames, info.height_px, info.width_px, series)
         return traces, stream.note, failed
 
-    def _made(self, look: Look) -> Probe:
-        if look.probe not in self._probes and look.probe not in self._unmade:
-            with _noting(self._unmade, look.probe):
-                self._probes[look.probe] = look.make(self.device, self._view)
-        if look.probe in self._unmade:
-            raise UserError(self._unmade[look.probe])
-        return self._probes[look.probe]
+    def _made(self, source: ProbeSource) -> Probe:
+        if source.probe not in self._probes and source.probe not in self._unmade:
+            with _noting(self._unmade, source.probe):
+                self._probes[source.probe] = source.make().to(self.device)
+        if source.probe in self._unmade:
+            raise UserError(self._unmade[source.probe])
+        return self._probes[source.probe]
 
-    def _place(self, sha256: str, look: Look) -> Path:
-        identity = f"{TRACE_VERSION} {look.probe} {look.identity} {self.plan.colour}"
+    def _place(self, sha256: str, source: ProbeSource) -> Path:
+        identity = f"{TRACE_VERSION} {source.probe} {source.identity} {self.plan.colour}"
         key = hashlib.sha256(identity.encode()).hexdigest()
-        return self.plan.folder / "traces" / f"{sha256[:24]}-{look.probe}-{key[:12]}.npz"
+        return self.plan.folder / "traces" / f"{sha256[:24]}-{source.probe}-{key[:12]}.npz"
 
 
-def run(
-    plan: Plan, videos: Sequence[Video], devices: Sequence[str], on_frames: Callable[[int], object]
-) -> Iterator[VideoResult | Skipped]:
-    """Results as they come: in this process with one device, else in a process for each (a device may be named twice).
+def require_whole(video: Video, trace: Trace) -> None:
+    """A video counts only when it is as long as was promised: by its JSON, by the file itself, or by the manifest.
 
     Raises:
-        UserError: a worker process was killed; what was done is kept.
+        VideoError: it is shorter, as a generation that was killed leaves it.
     """
-    if len(devices) == 1:
-        evaluator = Evaluator(plan, torch.device(devices[0]), on_frames)
-        yield from map(evaluator, videos)
-        return
-    context = get_context("spawn")
-    places = context.Queue()
-    for device in devices:
-        places.put(device)
-    with ProcessPoolExecutor(len(devices), context, _start_worker, (plan, places, len(devices))) as pool:
-        waiting = [pool.submit(_work, video) for video in videos]
-        try:
-            for done in as_completed(waiting):
-                result = done.result()
-                yield result
-                on_frames(result.num_frames if isinstance(result, VideoResult) else 0)
-        except BrokenProcessPool as error:
-            raise UserError("a worker process was killed (out of memory?); the same command goes on") from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start_worker(plan: Plan, places: Queue, workers: int) -> None:
-    global _evaluator
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    _evaluator = Evaluator(plan, torch.device(places.get()))
-
-
-_evaluator: Evaluator
-
-
-def _work(video: Video) -> VideoResult | Skipped:
-    return _evaluator(video)
+    frames, seconds = video.promised_frames or video_info(video.path).promised_frames, video.promised_seconds
+    if frames is not None and trace.num_frames < frames:
+        raise VideoError(
+            video.path, "unfinished", f"has {trace.num_frames} of {frames} frames: the command that makes it goes on"
+        )
+    if seconds is not None and trace.seconds < WHOLE * seconds:
+        raise VideoError(
+            video.path, "unfinished", f"has {trace.seconds:.1f} of the {seconds:g} s that --manifest promises"
+        )
 
 
 class _noting:
@@ -246,18 +191,6 @@ def _append(log: Path, result: VideoResult | Skipped) -> None:
     line = json.dumps(result.record() if isinstance(result, VideoResult) else vars(result), ensure_ascii=False)
     handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, f"{line}\n".encode())
+        os.write(handle, f"{line}\n".encode(errors="backslashreplace"))
     finally:
         os.close(handle)
-
-
-def _save(trace: Trace, note: str, place: Path) -> None:
-    meta = {key: getattr(trace, key) for key in ("fps", "num_frames", "height_px", "width_px")} | {"note": note}
-    save_arrays({**trace.arrays, _META: np.array(json.dumps(meta))}, place)
-
-
-def _load(place: Path) -> tuple[Trace, str]:
-    arrays = load_arrays(place)
-    meta = json.loads(str(arrays.pop(_META)))
-    note = meta.pop("note")
-    return Trace(arrays=arrays, **meta), note

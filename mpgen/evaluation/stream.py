@@ -1,9 +1,10 @@
-"""One decode of a video, in chunks, for every probe; memory does not grow with its length.
+"""One decode of a video, in chunks, for all probes; memory does not grow with its length.
 
 A thread decodes ahead while the probes work (FFmpeg and the networks both let go of Python's lock). Frames are taken as
 they are stored: every one, at its own size, without rotation.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,28 +21,46 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from mpgen.evaluation.cpu.resize import pictures_in, room
 from mpgen.evaluation.frames import Frames
-from mpgen.evaluation.resize import pictures_in, room
+from mpgen.evaluation.sidecar import parse_card
 from mpgen.video.decoding import decode_frames
 from mpgen.video.errors import VideoError
 from mpgen.video.opening import open_container
 
-Colour = Literal["ignore", "tagged"]
+Colour = Literal["tagged", "ignore"]
 
 CHUNK_BYTES = 128 * 2**20  # a chunk of huge frames is shorter, so that it still fits
 _AHEAD = 1  # chunks that wait; one more is being decoded
-_BT709 = 1  # of AVColorSpace
+_BT709 = 1  # of AVColorSpace, whose other numbers these are; what is not named is BT.601, as in FFmpeg
+_MATRICES = {
+    _BT709: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a file's header says; `num_frames` is a guess, 0 if it does not say."""
+    """What a file's header says.
+
+    Args:
+        fps: frames per second.
+        height_px: of a frame.
+        width_px: likewise.
+        num_frames: a guess, 0 if it does not say.
+        tagged: whether it names a colour matrix other than BT.601.
+        promised_frames: how many `mpgen generate` was going to write, which it says before the first; None if another
+            program wrote the file.
+    """
 
     fps: float
     height_px: int
     width_px: int
     num_frames: int
-    bt709: bool
+    tagged: bool
+    promised_frames: int | None = None
 
 
 def video_info(path: Path) -> VideoInfo:
@@ -63,14 +82,14 @@ class FrameStream:
     Args:
         path: any file FFmpeg reads.
         chunk_frames: at most so many frames at a time.
-        colour: "ignore" converts every file by BT.601, as decord does, and so four of VBench's six dimensions;
-            "tagged" believes a BT.709 tag.
+        colour: "tagged" converts by the colour matrix that the file names, as the readers do that VBench uses (decord
+            and OpenCV); "ignore" by BT.601 whatever it names. Files that name none are the same in both.
 
     Raises:
         VideoError: it cannot be opened as a video, or its frames are too large.
     """
 
-    def __init__(self, path: Path | str, chunk_frames: int = 1, colour: Colour = "ignore") -> None:
+    def __init__(self, path: Path | str, chunk_frames: int = 1, colour: Colour = "tagged") -> None:
         self.path = Path(path)
         self._container, self._video = open_container(self.path)
         self.info = _info(self.path, self._container, self._video)
@@ -93,7 +112,7 @@ class FrameStream:
                     raise came
                 chunk, last = came
                 first, self.num_frames = self.num_frames, self.num_frames + len(chunk)
-                yield Frames(pictures_in(chunk), first, self.info.fps, last, chunk)
+                yield Frames(pictures_in(chunk), first, self.info.fps, last, room=chunk)
         finally:
             stop.set()
             thread.join()
@@ -144,7 +163,8 @@ class FrameStream:
 
 
 def _to_rgb(reformatter: VideoReformatter, frame: VideoFrame, colour: Colour) -> np.ndarray:
-    matrix = Colorspace.ITU709 if colour == "tagged" and frame.colorspace == _BT709 else Colorspace.ITU601
+    tag = frame.colorspace if colour == "tagged" else None
+    matrix = _MATRICES.get(tag, Colorspace.ITU601)
     return reformatter.reformat(
         frame, format="rgb24", src_colorspace=matrix, dst_colorspace=matrix, threads=1
     ).to_ndarray()
@@ -162,7 +182,17 @@ def _info(path: Path, container: InputContainer, stream: VideoStream) -> VideoIn
         frames = round(float(stream.duration * stream.time_base) * fps)
     elif not frames and container.duration is not None:
         frames = round(container.duration / av.time_base * fps)
-    return VideoInfo(float(fps), height, width, frames, stream.codec_context.colorspace == _BT709)
+    tagged = stream.codec_context.colorspace in _MATRICES
+    return VideoInfo(float(fps), height, width, frames, tagged, _promised(container))
+
+
+def _promised(container: InputContainer) -> int | None:
+    """`mpgen generate` writes the video's settings into its comment before the first frame."""
+    try:
+        card = json.loads(container.metadata.get("comment", ""))
+        return parse_card(card).promised_frames if "mpgen" in card else None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None
 
 
 def _put(chunks: Queue, item: object, stop: Event) -> bool:

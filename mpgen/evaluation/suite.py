@@ -1,6 +1,5 @@
 """Which videos there are, and of which method and length; a suite (`mpgen.data.suite`) may say."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from mpgen.data.suite import SuiteRow
 from mpgen.errors import UserError
-from mpgen.evaluation.drift import Generated, read_generated
+from mpgen.evaluation.sidecar import ALL_GENERATED, Generated, read_sidecar, sidecar_of
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
 LENGTHS_SECONDS = (10, 30, 60)
@@ -25,13 +24,17 @@ class Video:
         method: what made it: the manifest's, else the sidecar's, else the sub-folder's name, else the folder's.
         prompt: its text, if known.
         generated: what in it was generated.
+        promised_frames: how many it has when whole, as its JSON says; None if nothing says so.
+        promised_seconds: how long it is when whole, as the manifest says; likewise.
     """
 
     path: Path
     name: str
-    method: str
-    prompt: str
-    generated: Generated
+    method: str = ""
+    prompt: str = ""
+    generated: Generated = ALL_GENERATED
+    promised_frames: int | None = None
+    promised_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,14 @@ def find_videos(
         raise UserError(f"--videos {folder}: no such folder")
     rows = None if manifest is None else {row.name: row for row in manifest}
     found, skipped, used = [], [], set()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    sidecars = {sidecar_of(path) for path in paths if path.suffix.lower() in SUFFIXES}
+    for path in paths:
         inside = path.relative_to(folder)
         if output.resolve() in path.resolve().parents or any(part.startswith(".") for part in inside.parts):
             continue
         if path.suffix.lower() not in SUFFIXES:
-            if not (path.suffix == ".json" and any(path.with_suffix(suffix).exists() for suffix in SUFFIXES)):
+            if path not in sidecars:
                 skipped.append(Skipped(inside.as_posix(), f"not a video: wanted one of {' '.join(SUFFIXES)}"))
             continue
         row = SuiteRow("") if rows is None else _row_of(inside, rows)
@@ -85,13 +90,17 @@ def length_group(seconds: float | int) -> str:
 
 
 def _describe(path: Path, inside: Path, folder: Path, row: SuiteRow) -> Video:
-    sidecar = path.with_suffix(".json")
-    generated = read_generated(sidecar)
-    card = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
+    sidecar = read_sidecar(path)
     of_folder = inside.parts[0] if len(inside.parts) > 1 else folder.resolve().name
-    method = row.method or str(card.get("method") or of_folder)
-    prompt = row.prompt or str(card.get("prompt") or "")
-    return Video(path, inside.with_suffix("").as_posix(), method, prompt, generated)
+    return Video(
+        path=path,
+        name=inside.with_suffix("").as_posix(),
+        method=row.method or sidecar.method or of_folder,
+        prompt=row.prompt or sidecar.prompt,
+        generated=sidecar.generated,
+        promised_frames=sidecar.promised_frames,
+        promised_seconds=row.seconds,
+    )
 
 
 def _row_of(inside: Path, rows: dict[str, SuiteRow]) -> SuiteRow | None:

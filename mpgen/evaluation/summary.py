@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from mpgen.evaluation import reduce
-from mpgen.evaluation.dimensions import Dimension
+from mpgen.evaluation.metric import Averaging, VideoMetric
 from mpgen.evaluation.results import VideoResult
+from mpgen.evaluation.statistics import bootstrap
 
 ALL = "all"
-Averaging = Literal["video", "frame"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Group:
         method: what made them.
         length: "10 s", ... or "all".
         videos: how many.
-        scores: by dimension.
-        drifts: the mean of |Δ|, by dimension: the paper's number.
+        scores: by metric.
+        drifts: the mean of |Δ|, by metric: the paper's number.
         signed_drifts: the mean of end minus start.
         slopes: the mean of Theil-Sen slopes, per minute.
-        curves: by dimension.
+        curves: by metric.
     """
 
     method: str
@@ -64,13 +64,13 @@ class Group:
 
 
 def summarise(
-    results: Sequence[VideoResult], dimensions: Sequence[Dimension], averaging: Averaging = "video"
+    results: Sequence[VideoResult], metrics: Sequence[type[VideoMetric]], averaging: Averaging = "video"
 ) -> list[Group]:
     """A group for each method and length, and one for each method's videos together.
 
     Args:
         results: at least one.
-        dimensions: which scores.
+        metrics: which scores.
         averaging: "video", or "frame" to weigh videos by their frames where VBench does (the two consistencies).
     """
     groups = []
@@ -79,7 +79,7 @@ def summarise(
         lengths = sorted({result.length for result in of_method}, key=lambda length: int(length.split()[0]))
         for length in [*lengths, ALL]:
             chosen = [result for result in of_method if length in (result.length, ALL)]
-            groups.append(_group(method, length, chosen, dimensions, averaging))
+            groups.append(_group(method, length, chosen, metrics, averaging))
     return groups
 
 
@@ -89,15 +89,15 @@ def shown(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if group.length != ALL or methods.count(group.method) > 2]
 
 
-def worst_first(results: Sequence[VideoResult], dimensions: Sequence[Dimension]) -> list[VideoResult]:
+def worst_first(results: Sequence[VideoResult], metrics: Sequence[type[VideoMetric]]) -> list[VideoResult]:
     """Videos by their mean rank over what has a good and a bad side: low scores and large |Δ| come first."""
     ranks: dict[str, list[float]] = {result.name: [] for result in results}
-    for dimension in dimensions:
-        if dimension.better == "neither":
+    for metric in metrics:
+        if metric.higher_is_better is None:
             continue
-        sign = 1 if dimension.better == "higher" else -1
-        _rank(ranks, {r.name: sign * r.scores[dimension.name] for r in results if dimension.name in r.scores})
-        _rank(ranks, {r.name: -abs(r.drifts[dimension.name].delta) for r in results if dimension.name in r.drifts})
+        sign = 1 if metric.higher_is_better else -1
+        _rank(ranks, {r.name: sign * r.scores[metric.name].value for r in results if metric.name in r.scores})
+        _rank(ranks, {r.name: -abs(r.drifts[metric.name].delta) for r in results if metric.name in r.drifts})
     return sorted(results, key=lambda result: (np.mean(ranks[result.name] or [1.0]), result.name))
 
 
@@ -119,30 +119,43 @@ def mean_curve(results: Sequence[VideoResult], name: str) -> MeanCurve | None:
 
 
 def _group(
-    method: str, length: str, results: list[VideoResult], dimensions: Sequence[Dimension], averaging: Averaging
+    method: str, length: str, results: list[VideoResult], metrics: Sequence[type[VideoMetric]], averaging: Averaging
 ) -> Group:
     scores, drifts, signed, slopes, curves = {}, {}, {}, {}, {}
-    for dimension in dimensions:
-        name = dimension.name
-        having = [result for result in results if name in result.scores]
-        by_frame = averaging == "frame" and dimension.by_frame
-        weights = [float(result.counts[name]) if by_frame else 1.0 for result in having]
-        _put(scores, name, [result.scores[name] for result in having], weights)
+    for metric in metrics:
+        name = metric.name
+        _put(scores, name, _mean_score(metric, results, averaging))
         found = [result.drifts[name] for result in results if name in result.drifts]
-        _put(drifts, name, [abs(one.delta) for one in found])
-        _put(signed, name, [one.delta for one in found])
-        _put(slopes, name, [one.slope_per_minute for one in found if one.slope_per_minute is not None])
-        curve = mean_curve(results, name)
-        if curve is not None:
-            curves[name] = curve
+        _put(drifts, name, _mean([abs(one.delta) for one in found]))
+        _put(signed, name, _mean([one.delta for one in found]))
+        _put(slopes, name, _mean([one.slope_per_minute for one in found if one.slope_per_minute is not None]))
+        _put(curves, name, mean_curve(results, name))
     return Group(method, length, len(results), scores, drifts, signed, slopes, curves)
 
 
-def _put(cells: dict[str, Cell], name: str, values: list[float], weights: list[float] | None = None) -> None:
+def _mean_score(metric: type[VideoMetric], results: Sequence[VideoResult], averaging: Averaging) -> Cell | None:
+    """The metric's own mean over videos, by frames only where VBench does so."""
+    over_videos = metric(average=averaging if metric.weighs_by_frames else "video")
+    scores = [result.scores[metric.name] for result in results if metric.name in result.scores]
+    if not scores:
+        return None
+    for score in scores:
+        over_videos.update(score)
+    interval = bootstrap([score.value for score in scores], [over_videos.weight_of(score) for score in scores])
+    low, high = interval or (None, None)
+    return Cell(float(over_videos.compute()), low, high, len(scores))
+
+
+def _mean(values: Sequence[float]) -> Cell | None:
     if not values:
-        return
-    low, high = reduce.bootstrap(values, weights) or (None, None)
-    cells[name] = Cell(float(np.average(values, weights=weights)), low, high, len(values))
+        return None
+    low, high = bootstrap(values) or (None, None)
+    return Cell(float(np.mean(values)), low, high, len(values))
+
+
+def _put(there: dict[str, T], name: str, value: T | None) -> None:
+    if value is not None:
+        there[name] = value
 
 
 def _rank(ranks: dict[str, list[float]], values: dict[str, float]) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mpgen.atomic import replacing
-from mpgen.evaluation.dimensions import Dimension
+from mpgen.evaluation.metric import VideoMetric
 from mpgen.evaluation.results import VideoResult
 from mpgen.evaluation.suite import Skipped
 from mpgen.evaluation.summary import Cell, Group, shown
+from mpgen.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Evaluation:
     Args:
         settings: what was asked for, by name.
         convention: of drift, in words.
-        dimensions: the scores that could be had.
-        absent: the dimensions that could not, and why.
+        metrics: the scores that could be had.
+        absent: the metrics that could not, and why.
+        titles: of all metrics that were asked for, by name.
         weights: what each network's weights were: a checksum, or that they are random.
         groups: by method and length.
         results: every video, worst first.
@@ -32,8 +34,9 @@ class Evaluation:
 
     settings: dict[str, Any]
     convention: str
-    dimensions: tuple[Dimension, ...]
+    metrics: tuple[type[VideoMetric], ...]
     absent: dict[str, str]
+    titles: dict[str, str]
     weights: dict[str, str]
     groups: tuple[Group, ...]
     results: tuple[VideoResult, ...]
@@ -45,20 +48,13 @@ def terminal_table(evaluation: Evaluation) -> str:
     """A row for each score and each Δ, a column for each group; ± is half the 95 % interval over videos."""
     groups = shown(evaluation.groups)
     rows = [["", *(group.title for group in groups)], ["videos", *(str(group.videos) for group in groups)]]
-    for dimension in evaluation.dimensions:
-        rows.append([dimension.title, *(_cell(group.scores.get(dimension.name), dimension.scale) for group in groups)])
-    for dimension in evaluation.dimensions:
-        if dimension.drift_frames and dimension.headline:
-            cells = [_cell(group.drifts.get(dimension.name), dimension.scale) for group in groups]
-            rows.append([f"|Δ| {dimension.title}", *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    for metric in evaluation.metrics:
+        rows.append([metric.title, *(_cell(group.scores.get(metric.name), metric.scale) for group in groups)])
+    for metric in evaluation.metrics:
+        if metric.drift_frames and metric.headline:
+            cells = [_cell(group.drifts.get(metric.name), metric.scale) for group in groups]
+            rows.append([f"|Δ| {metric.title}", *cells])
+    return aligned(rows)
 
 
 def as_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -95,8 +91,8 @@ def write_json(record: dict[str, Any], path: Path) -> None:
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """A line a video, worst first: scores, signed drifts (`delta_...`: end minus start), slopes, and what is wrong."""
-    names = [dimension.name for dimension in evaluation.dimensions]
-    drifting = [dimension.name for dimension in evaluation.dimensions if dimension.drift_frames]
+    names = [metric.name for metric in evaluation.metrics]
+    drifting = [metric.name for metric in evaluation.metrics if metric.drift_frames]
     plain = ["name", "method", "length", "seconds", "num_frames", "width_px", "height_px"]
     header = [*plain, *names, *(f"delta_{name}" for name in drifting), *(f"slope_{name}" for name in drifting)]
     with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
@@ -107,18 +103,12 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
             writer.writerow(
                 [
                     *(getattr(result, key) if key != "seconds" else f"{result.seconds:.3f}" for key in plain),
-                    *(_number(result.scores.get(name)) for name in names),
+                    *(_number(result.scores[name].value if name in result.scores else None) for name in names),
                     *(_number(drift.delta if drift else None) for drift in drifts),
                     *(_number(drift.slope_per_minute if drift else None) for drift in drifts),
-                    faults(result),
+                    result.faults,
                 ]
             )
-
-
-def faults(result: VideoResult) -> str:
-    """What is wrong with a video, in one line; empty if nothing."""
-    failed = [f"{probe}: {reason}" for probe, reason in result.failed.items()]
-    return "; ".join(([result.note] if result.note else []) + failed)
 
 
 def _cell(cell: Cell | None, scale: float) -> str:

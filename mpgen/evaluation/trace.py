@@ -1,130 +1,120 @@
-"""What was seen of one video, frame by frame: pure data, from which every score is a function.
+"""What probes measured in one video, frame by frame: pure data, from which every score is a function.
 
-A trace is kept on disk, so that drift, curves and new averages never need a network or a decoder again. Arrays are
-named `probe/what`, one row a frame; `probe/frame` holds the frames' numbers where a probe did not look at every one. A
-row that compares frames belongs to the frame named there, and `_REACH` says what else it has seen.
+A trace is kept on disk, so that drift, curves and new averages never need a network or a decoder again.
 """
 
+import json
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Shaped
 
 from mpgen.atomic import replacing
 from mpgen.errors import UserError
 
-# Frames before and after its own that a row has seen, by probe or array; other rows have seen their own frame only.
-_REACH: Mapping[str, Callable[[float], tuple[int, int]]] = MappingProxyType(
-    {
-        "dynamic": lambda fps: (flow_stride(fps), 0),
-        "smoothness": lambda fps: (1, 1),
-        "proxies/motion": lambda fps: (1, 0),
-    }
-)
 
+@dataclass(frozen=True)
+class Series:
+    """One probe's rows.
 
-def flow_stride(fps: float) -> int:
-    """VBench looks at the motion between every so many frames: about eight times a second."""
-    return max(1, round(fps / 8))
+    Args:
+        values: one row each: a number, a vector or a picture.
+        frame: the frame that each row belongs to, rising.
+        others: the other frames that a row depends on, relative to its own: (-1,) for a comparison with the frame
+            before. It has no default: where it is forgotten, drift would use rows that have seen frames outside its
+            segment.
+    """
+
+    values: Shaped[np.ndarray, "n *d"]
+    frame: Int[np.ndarray, " n"]
+    others: tuple[int, ...]
+
+    @classmethod
+    def of_every_frame(cls, values: Shaped[np.ndarray, "n *d"]) -> "Series":
+        """One row for each frame, which depends on that frame alone."""
+        return cls(values, np.arange(len(values)), ())
+
+    def take(self, kept: Bool[np.ndarray, " frames"]) -> "Series":
+        """The series of the video that is left if only these frames are kept.
+
+        A row stays where its own frame and all others that it depends on are kept.
+        """
+        stays = kept[self.frame]
+        for other in self.others:
+            place = self.frame + other
+            inside = (place >= 0) & (place < len(kept))
+            stays = stays & inside & kept[np.clip(place, 0, len(kept) - 1)]
+        new_number = np.cumsum(kept) - 1
+        return replace(self, values=self.values[stays], frame=new_number[self.frame[stays]])
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One video as the probes saw it.
+    """One video as the probes measured it.
 
     Args:
-        fps: frames a second.
-        num_frames: how many there are, or were looked at.
+        fps: frames per second.
+        num_frames: how many there are, or were measured.
         height_px: of a frame.
         width_px: of a frame.
-        arrays: by name, see above.
+        series: by the name of the probe.
     """
 
     fps: float
     num_frames: int
     height_px: int
     width_px: int
-    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    series: Mapping[str, Series] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         return self.num_frames / self.fps
 
     def __contains__(self, name: str) -> bool:
-        return name in self.arrays
+        return name in self.series
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.arrays[name]
-
-    def frame_of(self, name: str) -> Int[np.ndarray, " n"]:
-        """The frame that each row of an array belongs to."""
-        index = self._index_name(name)
-        return np.arange(self.num_frames) if index is None else self.arrays[index]
-
-    def with_arrays(self, arrays: Mapping[str, np.ndarray]) -> "Trace":
-        return replace(self, arrays={**self.arrays, **arrays})
+    def __getitem__(self, name: str) -> Series:
+        return self.series[name]
 
     def take(self, frames: Int[np.ndarray, " k"]) -> "Trace":
-        """The trace of the video that would be left if only these frames (rising) were kept.
-
-        What compares frames is kept where all it compares is kept.
-        """
+        """The trace of the video that is left if only these frames (rising) are kept."""
         kept = np.zeros(self.num_frames, bool)
         kept[frames] = True
-        new_number = np.cumsum(kept) - 1
-        arrays = {}
-        for name, rows in self.arrays.items():
-            own = self.frame_of(name)
-            before, after = _reach(name, self.fps)
-            there = kept[own]
-            if before:
-                there &= (own >= before) & kept[np.maximum(own - before, 0)]
-            if after:
-                there &= (own + after < self.num_frames) & kept[np.minimum(own + after, self.num_frames - 1)]
-            arrays[name] = new_number[rows[there]] if name == self._index_name(name) else rows[there]
-        return replace(self, num_frames=len(frames), arrays=arrays)
-
-    def _index_name(self, name: str) -> str | None:
-        """The array of frame numbers that belongs to an array: its own (`a/b/frame`) or its probe's (`a/frame`)."""
-        if name.endswith("/frame"):
-            return name
-        for candidate in (f"{name}/frame", f"{name.split('/')[0]}/frame"):
-            if candidate in self.arrays:
-                return candidate
-        return None
+        series = {name: one.take(kept) for name, one in self.series.items()}
+        return replace(self, num_frames=len(frames), series=series)
 
 
-def save_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    """Whole or not at all; nothing in it is pickled."""
+def merge(traces: Iterable[Trace]) -> Trace:
+    """One trace of what several probes measured in the same video."""
+    first, *rest = traces
+    for other in rest:
+        first = replace(first, series={**first.series, **other.series})
+    return first
+
+
+def save_trace(trace: Trace, note: str, path: Path) -> None:
+    """The trace of one probe with a note on the file, whole or not at all; nothing in it is pickled."""
+    ((name, series),) = trace.series.items()
+    meta = {key: getattr(trace, key) for key in ("fps", "num_frames", "height_px", "width_px")}
+    meta |= {"note": note, "name": name, "others": series.others}
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        text = np.array(json.dumps(meta))
+        np.savez(file, allow_pickle=False, values=series.values, frame=series.frame, meta=text)
 
 
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """
+def load_trace(path: Path) -> tuple[Trace, str]:
+    """The trace and the note.
+
     Raises:
         UserError: it is damaged.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            values, frame, meta = arrays["values"], arrays["frame"], json.loads(str(arrays["meta"]))
+        note, name, others = meta.pop("note"), meta.pop("name"), tuple(meta.pop("others"))
+        return Trace(series={name: Series(values, frame, others)}, **meta), note
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot be read ({error}); delete it and run the same command again") from error
-
-
-def merge(traces: Iterable[Trace]) -> Trace:
-    """One trace of what several looks at the same video saw."""
-    first, *rest = traces
-    for other in rest:
-        first = first.with_arrays(other.arrays)
-    return first
-
-
-def _reach(name: str, fps: float) -> tuple[int, int]:
-    base = name.removesuffix("/frame")
-    rule = _REACH.get(base) or _REACH.get(base.split("/")[0])
-    return (0, 0) if rule is None else rule(fps)

@@ -9,14 +9,17 @@ import torch
 
 from mpgen.errors import UserError
 from mpgen.evaluation import runner
-from mpgen.evaluation.dimensions import DIMENSIONS, PROXIES, Dimension
 from mpgen.evaluation.drift import DriftSettings
+from mpgen.evaluation.film_strip import STRIP
 from mpgen.evaluation.frames import Frames, Probe
-from mpgen.evaluation.probes import SquareView
-from mpgen.evaluation.reduce import average
+from mpgen.evaluation.metric import ProbeSource
+from mpgen.evaluation.processes import run
+from mpgen.evaluation.proxies import PROXIES, Luminance
 from mpgen.evaluation.results import Scoring, VideoResult
-from mpgen.evaluation.runner import WEIGHT_FREE, Evaluator, Look, Plan, run
+from mpgen.evaluation.runner import Evaluator, Plan
 from mpgen.evaluation.suite import Skipped, find_videos
+from mpgen.evaluation.trace import Series
+from mpgen.evaluation.vbench.metrics import ImagingQuality
 
 CPU = torch.device("cpu")
 
@@ -36,20 +39,16 @@ class Counting(Probe):
     def feed(self, frames: Frames) -> None:
         self.rows += range(frames.first, frames.first + len(frames.pixels))
 
-    def finish(self) -> dict[str, np.ndarray]:
-        return {"imaging/score": np.array(self.rows, np.float32)}
+    def finish(self) -> Series:
+        return Series.of_every_frame(np.array(self.rows, np.float32))
 
 
-def make_counting(device: torch.device, view: SquareView) -> Probe:
-    return Counting()
-
-
-def make_broken(device: torch.device, view: SquareView) -> Probe:
+def make_broken() -> Probe:
     raise UserError("w.pth does not fit")
 
 
-COUNTING = Look("imaging", "version 1", make_counting)
-COUNTED = Dimension("imaging", "Imaging Quality", "imaging", lambda trace: average(trace, "imaging/score", 100.0))
+COUNTING = ProbeSource("imaging", "version 1", Counting)
+WEIGHT_FREE = (*(proxy.probe_source(None, "fp32") for proxy in PROXIES), STRIP)
 
 
 @pytest.fixture
@@ -62,15 +61,15 @@ def videos(write, moving, tmp_path):
 @pytest.fixture
 def plan(tmp_path):
     (tmp_path / "out").mkdir()
-    scoring = Scoring((*PROXIES, COUNTED), DriftSettings())
-    return Plan((*WEIGHT_FREE, COUNTING), scoring, tmp_path / "out", "ignore", 8, tmp_path / "out" / "results.jsonl")
+    scoring = Scoring((*PROXIES, ImagingQuality), DriftSettings())
+    return Plan((*WEIGHT_FREE, COUNTING), scoring, tmp_path / "out", "tagged", 8, tmp_path / "out" / "results.jsonl")
 
 
 def test_one_decode_feeds_every_probe_and_a_rerun_decodes_nothing(plan, videos, count_calls):
     decodes = count_calls(runner, "FrameStream")
     first = Evaluator(plan, CPU)(videos[0])
     assert len(decodes) == 1
-    assert first.scores["imaging"] == pytest.approx(np.mean(range(30)) / 100)
+    assert first.scores["imaging"].value == pytest.approx(np.mean(range(30)) / 100)
     again = Evaluator(plan, CPU)(videos[0])
     assert len(decodes) == 1
     assert again.record() == first.record()
@@ -78,12 +77,12 @@ def test_one_decode_feeds_every_probe_and_a_rerun_decodes_nothing(plan, videos, 
 
 
 def test_a_new_probe_and_new_weights_look_anew_and_alone(plan, videos, count_calls):
-    saved = count_calls(runner, "save_arrays")
-    Evaluator(replace(plan, looks=WEIGHT_FREE), CPU)(videos[0])
+    saved = count_calls(runner, "save_trace")
+    Evaluator(replace(plan, sources=WEIGHT_FREE), CPU)(videos[0])
     Evaluator(plan, CPU)(videos[0])
-    assert len(saved) == 3
-    Evaluator(replace(plan, looks=(*WEIGHT_FREE, replace(COUNTING, identity="other weights"))), CPU)(videos[0])
-    assert len(saved) == 4
+    assert len(saved) == len(WEIGHT_FREE) + 1
+    Evaluator(replace(plan, sources=(*WEIGHT_FREE, replace(COUNTING, identity="other weights"))), CPU)(videos[0])
+    assert len(saved) == len(WEIGHT_FREE) + 2
 
 
 def test_a_renamed_video_is_known_and_a_changed_one_is_not(plan, videos, count_calls, write, moving):
@@ -102,11 +101,11 @@ def test_a_probe_that_fails_costs_its_own_scores_only(plan, videos):
     result = Evaluator(plan, CPU)(videos[2])
     assert result.failed == {"imaging": "frames of 64 px are too high"}
     assert "imaging" not in result.scores
-    assert result.scores["structure"] > 0.5
+    assert result.scores["structure"].value > 0.5
 
 
 def test_weights_that_do_not_fit_are_tried_once(plan, videos, count_calls):
-    broken = replace(plan, looks=(*WEIGHT_FREE, replace(COUNTING, make=make_broken)))
+    broken = replace(plan, sources=(*WEIGHT_FREE, replace(COUNTING, make=make_broken)))
     evaluator = Evaluator(broken, CPU)
     results = [evaluator(video) for video in videos]
     assert {result.failed["imaging"] for result in results} == {"w.pth does not fit"}
@@ -124,7 +123,7 @@ def test_a_broken_video_is_listed_and_written_down(plan, videos, tmp_path):
 
 def test_a_half_written_trace_is_told_and_the_others_go_on(plan, videos):
     Evaluator(plan, CPU)(videos[0])
-    trace = next(plan.folder.glob("traces/*-proxies-*.npz"))
+    trace = next(plan.folder.glob("traces/*-structure-*.npz"))
     trace.write_bytes(trace.read_bytes()[:100])
     first, second, _ = run(plan, videos, ["cpu"], int)
     assert trace.name in first.reason
@@ -132,7 +131,7 @@ def test_a_half_written_trace_is_told_and_the_others_go_on(plan, videos):
 
 
 def test_two_processes_give_what_one_gives(plan, videos, tmp_path):
-    plan = replace(plan, looks=WEIGHT_FREE, scoring=replace(plan.scoring, dimensions=PROXIES))
+    plan = replace(plan, sources=WEIGHT_FREE, scoring=replace(plan.scoring, metrics=PROXIES))
     alone = {one.name: one.record() for one in run(plan, videos, ["cpu"], int)}
     other = replace(plan, folder=tmp_path / "two", log=tmp_path / "two.jsonl")
     together = {one.name: one.record() for one in run(other, videos, ["cpu", "cpu"], int)}
@@ -145,7 +144,7 @@ def test_two_processes_give_what_one_gives(plan, videos, tmp_path):
 
 def test_long_averages_clips_of_two_seconds(plan, write, moving, tmp_path):
     video = find_videos(write(tmp_path / "l" / "a.mp4", moving(100)).parent, tmp_path / "out")[0][0]
-    scoring = Scoring((DIMENSIONS["luminance"], COUNTED), DriftSettings(), long=True)
+    scoring = Scoring((Luminance, ImagingQuality), DriftSettings(), long=True)
     result = Evaluator(replace(plan, scoring=scoring), CPU)(video)
     clips = [range(48), range(48, 96), range(52, 100)]
-    assert result.scores["imaging"] == pytest.approx(np.mean([np.mean(clip) for clip in clips]) / 100)
+    assert result.scores["imaging"].value == pytest.approx(np.mean([np.mean(clip) for clip in clips]) / 100)

@@ -13,12 +13,15 @@ from PIL import Image
 
 from mpgen import __version__
 from mpgen.atomic import replacing
-from mpgen.evaluation.dimensions import DIMENSIONS, PROXIES, Dimension
+from mpgen.evaluation.metric import VideoMetric
+from mpgen.evaluation.metrics import METRICS
+from mpgen.evaluation.proxies import Proxy
 from mpgen.evaluation.report import paper
 from mpgen.evaluation.report.charts import draw
 from mpgen.evaluation.results import VideoResult
 from mpgen.evaluation.summary import ALL, Cell, Group, shown
-from mpgen.evaluation.tables import Evaluation, faults
+from mpgen.evaluation.tables import Evaluation
+from mpgen.evaluation.world import NO_WORLD, WorldScores
 
 ABSENT = "\N{EN DASH}"
 _GAP_PX = 2
@@ -46,24 +49,17 @@ class TableRow:
 
 @dataclass(frozen=True)
 class VideoRow:
-    """One video: where it stands (1 is the worst), its pictures, and two lines a number."""
+    """One video: its rank (1 is the worst), its pictures, and two lines a number."""
 
-    place: int
+    rank: int
     result: VideoResult
     picture: str
     times: tuple[str, ...]
     cells: tuple[tuple[Shown, Shown], ...]
-    faults: str
 
 
-def write_page(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str, Path]] = ()) -> None:
-    """One file, whole or not at all.
-
-    Args:
-        evaluation: what is shown.
-        path: of the HTML.
-        pictures: PNG files to put in, each with its heading.
-    """
+def write_page(evaluation: Evaluation, path: Path, world: WorldScores = NO_WORLD) -> None:
+    """One file, whole or not at all."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mpgen.evaluation.report", "."),
         autoescape=True,
@@ -72,8 +68,8 @@ def write_page(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str,
         lstrip_blocks=True,
     )
     groups = shown(evaluation.groups)
-    described = [dimension for dimension in PROXIES if dimension in evaluation.dimensions]
-    charts = [chart for dimension in evaluation.dimensions if (chart := draw(dimension, evaluation.groups))]
+    described = [metric for metric in evaluation.metrics if issubclass(metric, Proxy)]
+    chart = draw(evaluation.metrics, evaluation.groups)
     page = environment.get_template("page.html.j2").render(
         evaluation=evaluation,
         version=__version__,
@@ -84,18 +80,18 @@ def write_page(evaluation: Evaluation, path: Path, pictures: Sequence[tuple[str,
         source=paper.SOURCE,
         proxy_columns=described,
         proxy_rows=[_group_row(group, _proxy_cells(group, described), groups) for group in groups],
-        charts=charts,
-        legend=charts[0].lines if charts else (),
-        videos=[_video_row(*numbered, evaluation.dimensions) for numbered in enumerate(evaluation.results, 1)],
-        pictures=[(title, _encoded(picture.read_bytes(), "png")) for title, picture in pictures],
-        absent=[(DIMENSIONS[name].title, reason) for name, reason in evaluation.absent.items()],
+        chart=None if chart is None else _encoded(chart, "svg+xml"),
+        videos=[_video_row(*numbered, evaluation.metrics) for numbered in enumerate(evaluation.results, 1)],
+        world_table=world.table,
+        pictures=[(title, _encoded(picture.read_bytes(), "png")) for title, picture in world.pictures],
+        absent=[(evaluation.titles[name], reason) for name, reason in evaluation.absent.items()],
     )
     with replacing(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8")
+        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _paper_columns() -> list[str]:
-    return [DIMENSIONS[name].title for name in paper.COLUMNS] + [f"Δ {DIMENSIONS[name].title}" for name in paper.DELTAS]
+    return [METRICS[name].title for name in paper.COLUMNS] + [f"|Δ| {METRICS[name].title}" for name in paper.DELTAS]
 
 
 def _paper_row(row: paper.PaperRow) -> TableRow:
@@ -104,14 +100,14 @@ def _paper_row(row: paper.PaperRow) -> TableRow:
 
 
 def _paper_cells(group: Group) -> list[Shown]:
-    cells = [_shown(group.scores.get(name), DIMENSIONS[name]) for name in paper.COLUMNS]
-    cells += [_shown(group.drifts.get(name), DIMENSIONS[name]) for name in paper.DELTAS]
+    cells = [_shown(group.scores.get(name), METRICS[name]) for name in paper.COLUMNS]
+    cells += [_shown(group.drifts.get(name), METRICS[name]) for name in paper.DELTAS]
     return cells
 
 
-def _proxy_cells(group: Group, dimensions: Sequence[Dimension]) -> list[Shown]:
-    cells = [_shown(group.scores.get(dimension.name), dimension) for dimension in dimensions]
-    cells += [_shown(group.signed_drifts.get(dimension.name), dimension, "+") for dimension in dimensions]
+def _proxy_cells(group: Group, metrics: Sequence[type[VideoMetric]]) -> list[Shown]:
+    cells = [_shown(group.scores.get(metric.name), metric) for metric in metrics]
+    cells += [_shown(group.signed_drifts.get(metric.name), metric, "+") for metric in metrics]
     return cells
 
 
@@ -121,33 +117,35 @@ def _group_row(group: Group, cells: list[Shown], groups: Sequence[Group]) -> Tab
     return TableRow(name, str(group.videos), tuple(cells), "length" if is_part else "ours")
 
 
-def _shown(cell: Cell | None, dimension: Dimension, sign: str = "") -> Shown:
+def _shown(cell: Cell | None, metric: type[VideoMetric], sign: str = "") -> Shown:
     if cell is None:
         return Shown(ABSENT)
-    scale = dimension.scale
+    scale = metric.scale
     hint = f"over {cell.count} videos"
     if cell.low is not None:
         hint = f"95 % interval {scale * cell.low:.2f} to {scale * cell.high:.2f} {hint}"
     return Shown(f"{scale * cell.mean:{sign}.2f}", scale * cell.mean, hint)
 
 
-def _video_row(place: int, result: VideoResult, dimensions: Sequence[Dimension]) -> VideoRow:
+def _video_row(rank: int, result: VideoResult, metrics: Sequence[type[VideoMetric]]) -> VideoRow:
     times = tuple(f"{frame / result.fps:.1f} s" for frame in result.strip_frames)
-    cells = tuple(_video_cell(result, dimension) for dimension in dimensions)
-    return VideoRow(place, result, _strip(result), times, cells, faults(result))
+    cells = tuple(_video_cell(result, metric) for metric in metrics)
+    return VideoRow(rank, result, _strip(result), times, cells)
 
 
-def _video_cell(result: VideoResult, dimension: Dimension) -> tuple[Shown, Shown]:
-    value, found = result.scores.get(dimension.name), result.drifts.get(dimension.name)
-    score = Shown(ABSENT) if value is None else Shown(f"{dimension.scale * value:.2f}", value)
+def _video_cell(result: VideoResult, metric: type[VideoMetric]) -> tuple[Shown, Shown]:
+    if metric.name not in result.scores:
+        return Shown(ABSENT), Shown("")
+    value, found = result.scores[metric.name].value, result.drifts.get(metric.name)
+    score = Shown(f"{metric.scale * value:.2f}", value)
     if found is None:
         return score, Shown("")
-    slope = "" if found.slope_per_minute is None else f"; {dimension.scale * found.slope_per_minute:+.2f} a minute"
+    slope = "" if found.slope_per_minute is None else f"; {metric.scale * found.slope_per_minute:+.2f} a minute"
     hint = (
-        f"from {dimension.scale * found.start:.2f} to {dimension.scale * found.end:.2f}{slope}; "
-        f"worst second {dimension.scale * found.worst:.2f} at {found.worst_seconds:.1f} s"
+        f"from {metric.scale * found.start:.2f} to {metric.scale * found.end:.2f}{slope}; "
+        f"worst second {metric.scale * found.worst:.2f} at {found.worst_seconds:.1f} s"
     )
-    return score, Shown(f"{dimension.scale * found.delta:+.2f}", abs(found.delta), hint)
+    return score, Shown(f"{metric.scale * found.delta:+.2f}", abs(found.delta), hint)
 
 
 def _strip(result: VideoResult) -> str:
