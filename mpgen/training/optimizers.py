@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import AdamW, Muon, Optimizer
 
@@ -13,10 +14,54 @@ from mpgen.errors import UserError
 BLOCKS = ("*_blocks.*", "semantic_pack.memorize_layers.*", "semantic_pack.squeeze.*")
 
 
+COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic iteration, as in torch
+
+
+class Fp32Muon(Muon):
+    """torch's Muon, iterated in fp32 where torch iterates in bf16.
+
+    Processors without bf16 units emulate it: on such a one torch's step took 0.19 s of an update of 0.48 s for 2.5
+    million parameters, this one 0.03 s.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                state = self.state[matrix]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                average = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
+                ahead = matrix.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
+                rows, columns = matrix.shape
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                step = orthogonal(ahead, group["ns_steps"], group["eps"])
+                matrix.add_(step, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+        return loss
+
+
+def orthogonal(matrix: Float[Tensor, "rows columns"], steps: int, eps: float = 1e-7) -> Float[Tensor, "rows columns"]:
+    """About the nearest matrix whose singular values are one, by Newton and Schulz's iteration."""
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
+
+
 class MuonAdamW(Optimizer):
     """One optimizer of two param groups, so that a scheduler, a checkpoint and `global_step` see a single one.
 
-    Muon (torch's) makes every update of a matrix orthogonal. On the built-in world it reaches AdamW's loss with about
+    Muon makes every update of a matrix orthogonal. On the built-in world it reaches AdamW's loss with about
     half the samples; released weights were trained with AdamW, so the real configs stay with it.
 
     Args:
@@ -48,7 +93,7 @@ class MuonAdamW(Optimizer):
                 f"MuonAdamW was given {len(matrices)} matrices of blocks and {len(rest)} other parameters: "
                 "wanted both; with a part of the model, use torch.optim.AdamW as model.optimizer"
             )
-        self._muon = Muon(matrices, lr=muon_lr, momentum=momentum, weight_decay=0.0, ns_steps=4)
+        self._muon = Fp32Muon(matrices, lr=muon_lr, momentum=momentum, weight_decay=0.0, ns_steps=4)
         self._adamw = AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
         self._share()
