@@ -3,19 +3,25 @@
 The map, from the bottom up (imports go down only):
 
 - `flow`, `sampling`, `sections`: rectified flow (§4.2.1-2), samplers, all frame arithmetic;
-- `schedule`: which sections are noisy at the same time (FramePack's one, MAGI-1's window);
-- `dit`: the backbone; `encoders`: pixels, text and images to features and back;
-- `memorypack`: FramePack and SemanticPack (§4.1); `denoiser`: the backbone with its memory;
-- `data`: videos to ordered sections with a curriculum (§6.4), and the built-in world;
-- `checkpoints`: weights in and out; `generation`: sections to video;
-- `training`: Direct Forcing and its alternatives (§4.2); `evaluation`: scores, from frames only.
+- `conditioning`, `attention`: text and image features as one value; attention with its backends;
+- `schedule`: which sections are noisy side by side (FramePack's one, MAGI-1's window);
+- `backbones`: the diffusion transformers; `encoders`: pixels, text and images to features and back;
+- `memory`: FramePack and SemanticPack (§4.1); `past`: history and memory as one value; `denoiser`: the whole;
+- `video`: reading and writing files; `world`: videos whose truth is known, and their scores;
+- `data`: videos to ordered sections with a curriculum (§6.4); `checkpoints`: weights in and out;
+- `generation`: sections to video; `training`: Direct Forcing and its alternatives (§4.2); `planner`: what a run costs;
+- `evaluation`: scores, from frames only; `arena`: blind comparison by people.
 
 The words:
 
-- clip: pixels cut from a video. latents: a clip as the autoencoder sees it. section: the latent frames made by one
-  denoising. history: the sections already there. context: their packed tokens. memory: psi, the long-term tokens.
-  conditioning: text and image features. forcing: where the history comes from while training.
-  stage: the steps in which the same sections are denoised side by side.
+- clip: pixels cut from a video. latents: a clip as the autoencoder encodes it. section: the latent frames made by one
+  denoising. stage: the steps in which the same sections are denoised side by side.
+- history: the sections already there. memory: psi, the long-term tokens. past: both. context: their packed tokens.
+- conditioning: text and image features. guidance: classifier-free guidance (CFG), by its scale, and nothing else.
+- forcing: where the history comes from while training. target: what a section draws while training. rehearsal: drawing
+  an earlier section from the memory alone.
+- step: an optimizer step (of a sampler: one forward). LoRA adapter: a low-rank addition to a frozen layer.
+- override: a config, option or weight that takes the place of an earlier one. object: a thing of the built-in world.
 - sigma: noise level in [0, 1], 1 is pure noise. velocity: noise minus clean.
 """
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TypeVar
@@ -22,15 +22,22 @@ class Command:
         function: what to call; its signature is the command line, unless the module has its own parser.
         help: one line.
         own_parser: the function reads `sys.argv` itself.
+        flags: options that call another function, by its import path, in this one's place.
     """
 
     module: str
     function: str
     help: str
     own_parser: bool = False
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, name: str, argv: list[str]) -> None:
         """Calls it with the words after `name`."""
+        for flag, other in self.flags.items():
+            if any(word in (flag, f"{flag}=true") for word in argv):
+                module, _, function = other.rpartition(".")
+                getattr(import_module(module), function)()
+                return
         function = getattr(import_module(self.module), self.function)
         if self.own_parser:
             function()
@@ -72,9 +79,15 @@ class Group:
 Named = TypeVar("Named", bound=Command | Group)
 
 COMMANDS: dict[str, Command | Group] = {
-    "fit": Command("mpgen.training.cli", "main", "train from a config, or go on where a run stopped", own_parser=True),
+    "fit": Command(
+        "mpgen.training.cli",
+        "main",
+        "train from a config, or go on where a run stopped",
+        own_parser=True,
+        flags={"--print_summary": "mpgen.planner.command.print_summary"},
+    ),
     "validate": Command("mpgen.training.cli", "main", "loss and sample videos of a checkpoint", own_parser=True),
-    "plan": Command("mpgen.training.plan_command", "main", "memory, traffic and days of a run", own_parser=True),
+    "plan": Command("mpgen.planner.command", "main", "memory, traffic and days of a run", own_parser=True),
     "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),
@@ -138,7 +151,7 @@ def main() -> None:
     try:
         _pick(COMMANDS, argv[0], "mpgen").run(argv[0], argv[1:])
     except UserError as error:
-        sys.exit(_complain(str(error)))
+        sys.exit(_complain(error))
     except Terminated:
         print("mpgen: terminated", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
@@ -165,9 +178,9 @@ def _listed(table: Mapping[str, Command | Group]) -> list[str]:
     return [f"  {name:<10} {command.help}" for name, command in table.items()]
 
 
-def _complain(message: str) -> int:
-    print(f"mpgen: error: {message}", file=sys.stderr)
-    return 2
+def _complain(error: UserError) -> int:
+    print(f"mpgen: error: {error}", file=sys.stderr)
+    return error.status
 
 
 def _usage() -> str:

@@ -1,6 +1,6 @@
-"""What a video is conditioned on: text and image features, the same for every section of it."""
+"""What a video is conditioned on: text and image features and the guidance (CFG) scale, the same for every section."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,24 +8,48 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Widths:
+    """Channels of what a network reads, and of what encoders give; both must agree.
+
+    Args:
+        latents: channels of a latent.
+        text: of a text token.
+        pooled: of the vector for the whole text; None where there is none.
+        image: of an image token; None where there is none.
+    """
+
+    latents: int
+    text: int
+    pooled: int | None = None
+    image: int | None = None
+
+
+@dataclass(frozen=True)
 class Conditioning:
-    """What the user asked for: text and image features, the same for every section of a video.
+    """Text and image features of a batch of videos.
 
     Args:
         text: one vector a text token, right-padded.
         text_mask: true where `text` holds a token; at least one a row.
         pooled: one vector for the whole text.
         image: one vector a patch of the start image.
+        guidance_scale: strength of classifier-free guidance; how it acts is the backbone's affair (an input where it
+            was distilled).
     """
 
     text: Float[Tensor, "b l e"]
     text_mask: Bool[Tensor, "b l"]
     pooled: Float[Tensor, "b p"]
     image: Float[Tensor, "b i f"]
+    guidance_scale: float | int = 1.0
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
         """On another device, or with features of another dtype; None leaves it as it is."""
         text, pooled, image = (
             features.to(device=device, dtype=dtype) for features in (self.text, self.pooled, self.image)
         )
-        return Conditioning(text, self.text_mask.to(device=device), pooled, image)
+        return replace(self, text=text, text_mask=self.text_mask.to(device=device), pooled=pooled, image=image)
+
+    def guided(self, scale: float | int) -> "Conditioning":
+        """The same with another guidance scale."""
+        return replace(self, guidance_scale=scale)

@@ -4,12 +4,20 @@
 class UserError(ValueError):
     """Bad input: one line that says what was given, what was wanted and where to change it.
 
-    The command line prints it without a traceback and exits with status 2. What is no valid Unicode in it, such as a
+    The command line prints it without a traceback and exits with `status`. What is no valid Unicode in it, such as a
     file's name in another encoding, is written as escapes, so that every terminal and file can take it.
     """
 
+    status = 2
+
     def __init__(self, message: object = "") -> None:
         super().__init__(printable(str(message)))
+
+
+class FailedError(UserError):
+    """The input was good, and what was made of it is not."""
+
+    status = 1
 
 
 def printable(text: str) -> str:

@@ -20,6 +20,36 @@ from mpgen.sampling import Sampler, VelocityFn, euler, euler_by_frame
 from mpgen.tensors import Latents, Sigma
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Some steps in which the same sections are denoised side by side.
+
+    Args:
+        number: of the stage, counted so that section j joins at stage j.
+        sections: those that are noisy, the oldest first.
+        window: stages that every section takes.
+    """
+
+    number: int
+    sections: range
+    window: int
+
+    @property
+    def ages(self) -> tuple[int, ...]:
+        """Stages that each section has behind it."""
+        return tuple(self.number - section for section in self.sections)
+
+    @property
+    def joining(self) -> int | None:
+        """The section that begins here as pure noise; None once all have begun."""
+        return self.number if self.number in self.sections else None
+
+    @property
+    def finished(self) -> int | None:
+        """The section that is clean after this stage, the oldest; None while the first is still on its way."""
+        return self.sections[0] if self.ages[0] + 1 == self.window else None
+
+
 class Schedule(metaclass=ABCMeta):  # with ABC as a base, configs could no longer name and link its fields
     """The order in which the sections of a video lose their noise."""
 
@@ -34,10 +64,16 @@ class Schedule(metaclass=ABCMeta):  # with ABC as a base, configs could no longe
         """Stages until the last of so many sections is done."""
         return num_sections + self.window - 1
 
-    def stages(self, num_sections: int) -> Iterator[range]:
-        """The sections of each stage, oldest first; section j joins at stage j and is there for `window` stages."""
-        for stage in range(self.count_stages(num_sections)):
-            yield range(max(0, stage - self.window + 1), min(stage + 1, num_sections))
+    def stages(self, num_sections: int, num_given: int = 0) -> Iterator["Stage"]:
+        """All stages of a video, in order; the j-th section joins at the j-th stage and is there for `window` stages.
+
+        Args:
+            num_sections: of the whole video.
+            num_given: the first so many are known, and are in no stage.
+        """
+        for number in range(num_given, num_given + self.count_stages(num_sections - num_given)):
+            oldest = max(num_given, number - self.window + 1)
+            yield Stage(number, range(oldest, min(number + 1, num_sections)), self.window)
 
     def levels(self, steps: int, shift: float, ages: Sequence[int]) -> Float[Tensor, "s sections"]:
         """Noise levels of one stage's steps, a column for each section.

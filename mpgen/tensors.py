@@ -28,22 +28,22 @@ class MaskedTokens:
     Args:
         tokens: the vectors.
         mask: true where `tokens` holds one.
-        places: where each stands in a window, as a rotation; None if they stand nowhere, like words.
+        rotation: rotary position of each; None if they have none, like words.
     """
 
     tokens: Tokens
     mask: Bool[Tensor, "b n"]
-    places: Rotation | None = None
+    rotation: Rotation | None = None
 
     def detach(self) -> "MaskedTokens":
         return replace(self, tokens=self.tokens.detach())
 
 
 def concat(*parts: MaskedTokens) -> MaskedTokens:
-    """The parts one after the other along the token axis; they have places if all of the parts have."""
-    places = [p.places for p in parts]
+    """The parts joined along the token axis; they have positions if all of the parts have."""
+    rotations = [p.rotation for p in parts]
     return MaskedTokens(
         torch.cat([p.tokens for p in parts], 1),
         torch.cat([p.mask for p in parts], 1),
-        None if any(place is None for place in places) else torch.cat(places, 1),
+        None if any(rotation is None for rotation in rotations) else torch.cat(rotations, 1),
     )

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.conditioning import Conditioning
 from mpgen.data.curriculum import Curriculum, Shuffled
 from mpgen.data.datamodule import VideoDataModule
@@ -50,7 +50,7 @@ TRAIN_SECTIONS, VAL_SECTIONS = (1, 2, 3, 2, 1, 3, 2), (3, 1)  # of 2 latent fram
 def small_config() -> DenoiserConfig:
     """A denoiser of every part: 3 channels, sections of 3 latent frames, histories of 7."""
     return DenoiserConfig(
-        dit=DiTConfig(
+        backbone=HunyuanConfig(
             in_channels=3,
             num_attention_heads=2,
             attention_head_dim=16,
@@ -63,7 +63,7 @@ def small_config() -> DenoiserConfig:
             image_proj_dim=IMAGE_WIDTH,
             rope_axes_dim=(4, 6, 6),
         ),
-        semantic=SemanticPackConfig(memorize_layers=1, window_patch=(2, 4, 6), mlp_ratio=2.0),
+        memory=SemanticPackConfig(memorize_layers=1, window_patch=(2, 4, 6), mlp_ratio=2.0),
         layout=Forward(section=3, history_4x=4, history_2x=2, history_1x=1),
     )
 
@@ -144,7 +144,7 @@ def count_calls(monkeypatch) -> Callable[[object, str], list]:
 def trainable_config() -> DenoiserConfig:
     """A denoiser that fits the tiny encoders and the small world."""
     return DenoiserConfig(
-        dit=DiTConfig(
+        backbone=HunyuanConfig(
             in_channels=TinyVAE.latent_channels,
             num_attention_heads=2,
             attention_head_dim=16,
@@ -157,7 +157,7 @@ def trainable_config() -> DenoiserConfig:
             image_proj_dim=TinyImage.width,
             rope_axes_dim=(4, 6, 6),
         ),
-        semantic=SemanticPackConfig(memorize_layers=1, window_patch=(1, 2, 2), mlp_ratio=2.0),
+        memory=SemanticPackConfig(memorize_layers=1, window_patch=(1, 2, 2), mlp_ratio=2.0),
         layout=Forward(section=2, history_4x=4, history_2x=2, history_1x=1),
     )
 
@@ -169,7 +169,7 @@ def make_module(**options: object) -> LongVideoModule:
         "forcing": DirectForcing(),
         "sigma": LogitNormal(),
         "optimizer": partial(torch.optim.AdamW, lr=3e-3),
-        "lr_scheduler": partial(WarmupCosine, warmup_updates=2, total_updates=8),
+        "lr_scheduler": partial(WarmupCosine, warmup_steps=2, total_steps=8),
         "guidance_scale": 2.0,
     }
     return LongVideoModule(**given | options)
@@ -197,13 +197,13 @@ def fit(
     module: LongVideoModule,
     data: VideoDataModule,
     folder: Path,
-    updates: int,
+    steps: int,
     *,
     ckpt_path: Path | None = None,
     callbacks: Sequence[pl.Callback] = (),
     **options: object,
 ) -> pl.Trainer:
-    """Trains for so many updates in all and leaves `last.ckpt` in the folder."""
+    """Trains for so many steps in all and leaves `last.ckpt` in the folder."""
     keeper = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1, save_top_k=0)
     quiet = {"enable_progress_bar": False, "logger": False}
     given = {"limit_val_batches": 0, "num_sanity_val_steps": 0} | quiet | options
@@ -211,7 +211,7 @@ def fit(
         trainer = pl.Trainer(
             accelerator="cpu",
             default_root_dir=folder,
-            max_steps=updates,
+            max_steps=steps,
             max_epochs=-1,
             callbacks=[EMA(decay=0.9), *callbacks, keeper],
             enable_model_summary=False,
@@ -264,7 +264,7 @@ def make_small_data(small_world) -> Callable[..., VideoDataModule]:
 
 @pytest.fixture(scope="session")
 def trained(make_small_data, tmp_path_factory) -> Path:
-    """The checkpoint of two updates with a perturbed network."""
+    """The checkpoint of two steps with a perturbed network."""
     folder = tmp_path_factory.mktemp("trained")
     fit(make_module(), make_small_data(), folder, 2)
     return folder / "last.ckpt"

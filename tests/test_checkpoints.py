@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.checkpoints import load_for_generation, load_weights, read_checkpoint, rebuild, to_plain
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
+from mpgen.memory import SemanticPackConfig
 from mpgen.memory.structures import ConditioningAnchor, StructureA, StructureB, StructureC, ZeroAnchor
 from mpgen.sections import BoundedIndex, Forward, GlobalIndex, LocalIndex
 
@@ -33,7 +35,7 @@ def test_a_trained_model_comes_back_ready_to_generate(trained, make_module):
     assert not model.denoiser.training
     assert not any(p.requires_grad for p in model.denoiser.parameters())
     assert isinstance(model.encoders, TinyEncoders)
-    assert (model.guidance_scale, model.height_px, model.width_px, model.fps, model.updates) == (2.0, 32, 32, 24.0, 2)
+    assert (model.guidance_scale, model.height_px, model.width_px, model.fps, model.steps) == (2.0, 32, 32, 24.0, 2)
     assert model.denoiser.layout == make_module().denoiser_config.layout
 
 
@@ -64,8 +66,9 @@ def altered(trained, tmp_path):
         (lambda c: c["callbacks"].pop("EMA"), "no averaged weights.*--ema false"),
         (lambda c: c.pop("state_dict"), "holds no state_dict"),
         (lambda c: c["mpgen"]["encoders"].update(fingerprint="x"), "other encoder weights"),
-        (lambda c: [weights.pop("proj_out.bias", weights.pop("denoiser.proj_out.bias", None))
-                    for weights in (c["state_dict"], c["callbacks"]["EMA"]["shadow"])], r"1 missing \(proj_out.bias\)"),
+        (lambda c: (c["state_dict"].pop("denoiser.backbone.proj_out.bias"),
+                    c["callbacks"]["EMA"]["shadow"].pop("backbone.proj_out.bias")),
+         r"1 missing \(backbone\.proj_out\.bias\)"),
         (lambda c: c["mpgen"]["encoders"].update(class_path="torch.nn.Linear"), "not correspond to a subclass"),
         (lambda c: c["mpgen"]["denoiser"].update(layout={"class_path": "mpgen.sections.LocalIndex"}), "LocalIndex"),
     ],
@@ -135,8 +138,8 @@ def test_paths_that_do_not_exist_are_errors(tmp_path, make_denoiser):
 @pytest.fixture
 def released(make_denoiser, tmp_path):
     """A network without a memory, saved as released weights are: in two files of a folder."""
-    source = make_denoiser(semantic=None)
-    state = list(source.state_dict().items())
+    source = make_denoiser(memory=None)
+    state = list(source.backbone.state_dict().items())
     save_file(dict(state[:20]), tmp_path / "part-1.safetensors")
     save_file(dict(state[20:]), tmp_path / "part-2.safetensors")
     return source, tmp_path
@@ -148,15 +151,15 @@ def test_released_weights_give_a_memory_their_language(released, make_denoiser):
     load_weights(denoiser, folder)
     for name, tensor in source.state_dict().items():
         assert torch.equal(denoiser.state_dict()[name], tensor), name
-    tiles = [side // own for side, own in zip(denoiser.semantic_pack.config.window_patch, (1, 2, 2), strict=True)]
-    wanted = source.clean_x_embedder.proj.weight.repeat(1, 1, *tiles) / math.prod(tiles)
-    torch.testing.assert_close(denoiser.semantic_pack.window_embed.weight, wanted)
-    torch.testing.assert_close(denoiser.semantic_pack.window_embed.bias, source.clean_x_embedder.proj.bias)
+    tiles = [side // own for side, own in zip(denoiser.memory.config.window_patch, (1, 2, 2), strict=True)]
+    wanted = source.backbone.clean_x_embedder.proj.weight.repeat(1, 1, *tiles) / math.prod(tiles)
+    torch.testing.assert_close(denoiser.memory.window_embed.weight, wanted)
+    torch.testing.assert_close(denoiser.memory.window_embed.bias, source.backbone.clean_x_embedder.proj.bias)
 
 
 def test_all_that_does_not_fit_is_listed_and_nothing_is_copied(released, make_denoiser, tmp_path):
     source, _ = released
-    state = dict(source.state_dict())
+    state = dict(source.backbone.state_dict())
     del state["proj_out.weight"], state["norm_out.linear.bias"]
     state["strange.name"] = torch.zeros(1)
     state["x_embedder.proj.bias"] = torch.zeros(5)
@@ -166,18 +169,16 @@ def test_all_that_does_not_fit_is_listed_and_nothing_is_copied(released, make_de
     with pytest.raises(UserError) as error:
         load_weights(denoiser, tmp_path / "wrong.safetensors")
     said = str(error.value)
-    assert "2 missing (norm_out.linear.bias, proj_out.weight)" in said
-    assert "1 unexpected (strange.name)" in said
-    assert "x_embedder.proj.bias [5] instead of [32]" in said
+    assert "2 missing (backbone.norm_out.linear.bias, backbone.proj_out.weight)" in said
+    assert "1 unexpected (backbone.strange.name)" in said
+    assert "backbone.x_embedder.proj.bias [5] instead of [32]" in said
     assert all(torch.equal(tensor, before[name]) for name, tensor in denoiser.state_dict().items())
 
 
 def test_a_part_of_a_memory_is_not_taken_for_none(make_denoiser, tmp_path):
     state = make_denoiser().state_dict()
-    save_file(
-        {name: t for name, t in state.items() if name != "semantic_pack.proj_out.bias"}, tmp_path / "w.safetensors"
-    )
-    with pytest.raises(UserError, match=r"1 missing \(semantic_pack\.proj_out\.bias\)"):
+    save_file({name: t for name, t in state.items() if name != "memory.to_tokens.bias"}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"1 missing \(memory\.to_tokens\.bias\)"):
         load_weights(make_denoiser(), tmp_path / "w.safetensors")
 
 
@@ -203,13 +204,19 @@ def test_weights_of_another_precision_are_converted(make_denoiser, tmp_path):
 @pytest.mark.parametrize("anchor", [ConditioningAnchor(), ZeroAnchor()])
 @pytest.mark.parametrize("frame_index", [LocalIndex(), GlobalIndex(), BoundedIndex(limit=5)])
 def test_every_variant_survives_as_plain_types(small_config, structure, anchor, frame_index):
-    semantic = replace(small_config.semantic, structure=structure, anchor=anchor)
-    config = replace(small_config, semantic=semantic, frame_index=frame_index)
+    semantic = replace(small_config.memory, structure=structure, anchor=anchor)
+    config = replace(small_config, memory=semantic, frame_index=frame_index)
     plain = to_plain(config)["init_args"]
     assert rebuild(DenoiserConfig, plain) == config
 
 
-@pytest.mark.parametrize("config", [DenoiserConfig(), DenoiserConfig(semantic=None, layout=Forward(5, 8, 0, 2))])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DenoiserConfig(HunyuanConfig(), SemanticPackConfig()),
+        DenoiserConfig(HunyuanConfig(), memory=None, layout=Forward(5, 8, 0, 2)),
+    ],
+)
 def test_a_config_without_a_part_survives_as_plain_types(config):
     assert rebuild(DenoiserConfig, to_plain(config)["init_args"]) == config
 

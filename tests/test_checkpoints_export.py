@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mpgen.backbones.hunyuan.released import released_card
 from mpgen.checkpoints import load_for_generation, load_released, load_weights
 from mpgen.checkpoints.command import export
-from mpgen.checkpoints.export import diffusers_config, export_model
+from mpgen.checkpoints.export import export_model
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.generation.command import generate
@@ -33,7 +34,7 @@ def test_an_exported_model_generates_as_the_checkpoint_it_is_of(trained, tmp_pat
     assert got.denoiser.state_dict().keys() == wanted.denoiser.state_dict().keys()
     for name, tensor in wanted.denoiser.state_dict().items():
         assert torch.equal(got.denoiser.state_dict()[name], tensor), name
-    assert (got.updates, got.guidance_scale, got.fps) == (wanted.updates, wanted.guidance_scale, wanted.fps)
+    assert (got.steps, got.guidance_scale, got.fps) == (wanted.steps, wanted.guidance_scale, wanted.fps)
     assert type(got.encoders) is type(wanted.encoders)
     assert got.denoiser.layout == wanted.denoiser.layout
 
@@ -59,11 +60,15 @@ def test_diffusers_loads_the_transformer_strictly_and_computes_the_same(exported
     model, report = kind.from_pretrained(exported / "transformer", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     denoiser = load_for_generation(trained, CPU).denoiser
-    assert denoiser.config.mlp_ratio < 4  # so that the refiner had to be widened
-    text, timestep, mask = torch.randn(1, 5, denoiser.config.text_embed_dim), torch.tensor([300.0]), torch.ones(1, 5)
-    wanted = denoiser.context_embedder(text, timestep, mask.bool())
+    assert denoiser.backbone.config.mlp_ratio < 4  # so that the refiner had to be widened
+    text, timestep, mask = (
+        torch.randn(1, 5, denoiser.backbone.config.text_embed_dim),
+        torch.tensor([300.0]),
+        torch.ones(1, 5),
+    )
+    wanted = denoiser.backbone.context_embedder(text, timestep, mask.bool())
     torch.testing.assert_close(model.context_embedder(text, timestep, mask.bool()), wanted, atol=5e-6, rtol=0)
-    again = load_released(exported).state_dict()
+    again = load_released(exported).backbone.state_dict()
     for name, tensor in model.state_dict().items():
         assert torch.equal(again[name], tensor), name
 
@@ -75,8 +80,8 @@ def test_a_large_model_is_written_in_shards_with_an_index(trained, tmp_path):
     places = json.loads((folder / "diffusion_pytorch_model.safetensors.index.json").read_text())["weight_map"]
     assert len({*places.values()}) > 2
     assert all(name in load_file(folder / file) for name, file in places.items())
-    assert not any(name.startswith("semantic_pack.") for name in places)
-    assert load_released(tmp_path / "out").config.num_layers == model.denoiser.config.num_layers
+    assert not any(name.startswith("memory.") for name in places)
+    assert load_released(tmp_path / "out").backbone.config.num_layers == model.denoiser.backbone.config.num_layers
 
 
 def test_half_the_precision_is_half_the_size(trained, exported, tmp_path):
@@ -100,9 +105,9 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(trained, exported
 
 def test_a_network_that_diffusers_has_not_is_refused(small_config):
     with pytest.raises(UserError, match="patch_size 1"):
-        diffusers_config(replace(small_config.dit, patch_size=1))
+        released_card(replace(small_config.backbone, patch_size=1))
     with pytest.raises(UserError, match=r"refiner_mlp_ratio 5\.0"):
-        diffusers_config(replace(small_config.dit, mlp_ratio=5.0))
+        released_card(replace(small_config.backbone, mlp_ratio=5.0))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mpgen.backbones.hunyuan.released import released_card
 from mpgen.checkpoints import load_released
-from mpgen.checkpoints.export import diffusers_config
 from mpgen.errors import UserError
 
 RANK = 3
@@ -27,11 +27,11 @@ LAYERS = (
 
 @pytest.fixture
 def released(small_config, make_denoiser, tmp_path):
-    """A network without a memory and its released folder."""
-    source = make_denoiser(dit=replace(small_config.dit, refiner_mlp_ratio=4.0), semantic=None)
+    """A backbone and its released folder."""
+    source = make_denoiser(backbone=replace(small_config.backbone, refiner_mlp_ratio=4.0), memory=None).backbone
     folder = tmp_path / "released"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(diffusers_config(source.config)))
+    (folder / "config.json").write_text(json.dumps(released_card(source.config)))
     save_file(source.state_dict(), folder / "diffusion_pytorch_model.safetensors")
     return source, folder
 
@@ -40,7 +40,7 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def updates(source) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def adapters(source) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """Down and up of every layer in `LAYERS`, in the shapes that trainers write."""
     made = {}
     for i, layer in enumerate(LAYERS):
@@ -55,7 +55,7 @@ def assert_merged(got, source, made, scale: float) -> None:
     for layer, (down, up) in made.items():
         weight = state[f"{layer}.weight"]
         state[f"{layer}.weight"] = weight + scale * (up.flatten(1) @ down.flatten(1)).view_as(weight)
-    for name, tensor in got.state_dict().items():
+    for name, tensor in got.backbone.state_dict().items():
         torch.testing.assert_close(tensor, state[name], atol=2e-5, rtol=1e-5, msg=name)
 
 
@@ -63,7 +63,7 @@ def assert_merged(got, source, made, scale: float) -> None:
 @pytest.mark.parametrize("adapter", ["", ".default"])
 def test_names_of_diffusers_and_peft(released, tmp_path, prefix, adapter):
     source, folder = released
-    made = updates(source)
+    made = adapters(source)
     state = {f"{prefix}{layer}.lora_A{adapter}.weight": down for layer, (down, _) in made.items()}
     state |= {f"{prefix}{layer}.lora_B{adapter}.weight": up for layer, (_, up) in made.items()}
     save_file(state, tmp_path / "lora.safetensors")
@@ -72,7 +72,7 @@ def test_names_of_diffusers_and_peft(released, tmp_path, prefix, adapter):
 
 def test_names_of_kohya_with_an_alpha(released, tmp_path):
     source, folder = released
-    made, state = updates(source), {}
+    made, state = adapters(source), {}
     for layer, (down, up) in made.items():
         name = "lora_unet_" + layer.replace(".", "_")
         state |= {f"{name}.lora_down.weight": down.bfloat16(), f"{name}.lora_up.weight": up.bfloat16()}
@@ -129,7 +129,7 @@ def test_tencents_last_modulation_has_its_halves_swapped(released, tmp_path):
 
 def test_several_files_add_up(released, tmp_path):
     source, folder = released
-    made = updates(source)
+    made = adapters(source)
     files = []
     for i, (layer, (down, up)) in enumerate(made.items()):
         files.append(tmp_path / f"{i}.safetensors")
@@ -141,7 +141,7 @@ def test_several_files_add_up(released, tmp_path):
 
 def test_a_folder_of_peft_says_its_scale_beside(released, tmp_path):
     source, folder = released
-    down, up = updates(source)[LAYERS[0]]
+    down, up = adapters(source)[LAYERS[0]]
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     save_file({f"{LAYERS[0]}.lora_A.weight": down, f"{LAYERS[0]}.lora_B.weight": up}, adapter / "a.safetensors")
@@ -155,7 +155,7 @@ def test_a_folder_of_peft_says_its_scale_beside(released, tmp_path):
 
 def test_diffusers_says_the_scale_in_the_files_header(released, tmp_path):
     source, folder = released
-    down, up = updates(source)[LAYERS[0]]
+    down, up = adapters(source)[LAYERS[0]]
     header = {"lora_adapter_metadata": json.dumps({"transformer.r": RANK, "transformer.lora_alpha": 6})}
     state = {f"transformer.{LAYERS[0]}.lora_A.weight": down, f"transformer.{LAYERS[0]}.lora_B.weight": up}
     save_file(state, tmp_path / "lora.safetensors", metadata=header)
@@ -177,7 +177,7 @@ def test_a_file_that_diffusers_and_peft_wrote_gives_what_they_compute(released, 
     model.fuse_lora()
     got = load_released(folder, lora=[tmp_path / "adapter" / "pytorch_lora_weights.safetensors"])
     wanted = {name.replace(".base_layer", ""): t for name, t in model.state_dict().items() if "lora_" not in name}
-    for name, tensor in got.state_dict().items():
+    for name, tensor in got.backbone.state_dict().items():
         torch.testing.assert_close(tensor, wanted[name], atol=1e-5, rtol=1e-5, msg=name)
     assert not torch.equal(wanted[f"{LAYERS[0][:-1]}q.weight"], source.state_dict()[f"{LAYERS[0][:-1]}q.weight"])
 
@@ -189,7 +189,7 @@ FAULTS = {
     "text encoder": ({"lora_te_layers_0.lora_down.weight": (3, 32)}, r"unexpected \(lora_te_layers_0"),
     "a bias": ({f"{LAYERS[0]}.diff_b": (32,)}, r"unexpected \(transformer_blocks.0.attn.to_k.diff_b\)"),
     "layer 7": ({"transformer_blocks.7.attn.to_q.lora_A.weight": (3, 32)}, "1 unexpected"),
-    "half": ({GOOD[0]: (3, 32)}, f"half an update of {LAYERS[0]}"),
+    "half": ({GOOD[0]: (3, 32)}, f"half an adapter of {LAYERS[0]}"),
     "other rows": ({GOOD[0]: (3, 32), GOOD[1]: (40, 3)}, "wanted 32 rows and 32 columns"),
     "other columns": ({GOOD[0]: (3, 31), GOOD[1]: (32, 3)}, "wanted 32 rows and 32 columns"),
     "other ranks": ({GOOD[0]: (3, 32), GOOD[1]: (32, 4)}, "do not fit"),

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.backbones.hunyuan.keymap import LAYERS, locate, released_names
-from mpgen.backbones.hunyuan.model import DiT, DiTConfig
+from mpgen.backbones.hunyuan.model import Hunyuan
+from mpgen.backbones.hunyuan.released import released_card
 from mpgen.checkpoints import load_released, load_weights
-from mpgen.checkpoints.export import diffusers_config
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
 
@@ -27,19 +28,21 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
 @pytest.fixture
 def config(small_config) -> DenoiserConfig:
     """Sizes that a released folder can have: the text refiner's ratio is always 4."""
-    return replace(small_config, dit=replace(small_config.dit, refiner_mlp_ratio=4.0))
+    return replace(small_config, backbone=replace(small_config.backbone, refiner_mlp_ratio=4.0))
 
 
 @pytest.fixture
 def source(config, make_denoiser) -> Denoiser:
-    return make_denoiser(dit=config.dit, semantic=None)
+    return make_denoiser(backbone=config.backbone, memory=None)
 
 
 @pytest.fixture
 def folder(source, tmp_path) -> Path:
     """A released folder with one file."""
-    (tmp_path / "config.json").write_text(json.dumps(diffusers_config(source.config) | {"_diffusers_version": "0.33"}))
-    save_file(source.state_dict(), tmp_path / WEIGHTS)
+    (tmp_path / "config.json").write_text(
+        json.dumps(released_card(source.backbone.config) | {"_diffusers_version": "0.33"})
+    )
+    save_file(source.backbone.state_dict(), tmp_path / WEIGHTS)
     return tmp_path
 
 
@@ -75,25 +78,25 @@ def test_a_released_folder_comes_back_whole(folder, source, small_config, tmp_pa
     if of_pipeline:
         path = tmp_path_factory.mktemp("pipeline")
         folder.rename(path / "transformer")
-    again = Denoiser(replace(small_config, dit=source.config, semantic=None))
+    again = Denoiser(replace(small_config, backbone=source.backbone.config, memory=None))
     load_weights(again, path)
-    assert_same_weights(again, source)
+    assert_same_weights(again.backbone, source.backbone)
     denoiser = load_released(path)
-    assert denoiser.state_dict().keys() == source.state_dict().keys()
-    assert_same_weights(denoiser, source)
-    assert denoiser.config == source.config
-    assert denoiser.semantic_pack is None
+    assert denoiser.backbone.state_dict().keys() == source.backbone.state_dict().keys()
+    assert_same_weights(denoiser.backbone, source.backbone)
+    assert denoiser.backbone.config == source.backbone.config
+    assert denoiser.memory is None
     assert not denoiser.training
     assert not any(parameter.requires_grad for parameter in denoiser.parameters())
 
 
 def test_a_memory_beside_released_weights_begins_in_their_language(folder, config, source):
-    denoiser = load_released(folder, replace(config, dit=DiTConfig()))  # the sizes are those of the folder
-    assert_same_weights(denoiser, source)
-    tiles = [side // own for side, own in zip(denoiser.semantic_pack.config.window_patch, (1, 2, 2), strict=True)]
-    wanted = source.clean_x_embedder.proj.weight.repeat(1, 1, *tiles) / math.prod(tiles)
-    torch.testing.assert_close(denoiser.semantic_pack.window_embed.weight, wanted)
-    torch.testing.assert_close(denoiser.semantic_pack.window_embed.bias, source.clean_x_embedder.proj.bias)
+    denoiser = load_released(folder, replace(config, backbone=HunyuanConfig()))  # the sizes are those of the folder
+    assert_same_weights(denoiser.backbone, source.backbone)
+    tiles = [side // own for side, own in zip(denoiser.memory.config.window_patch, (1, 2, 2), strict=True)]
+    wanted = source.backbone.clean_x_embedder.proj.weight.repeat(1, 1, *tiles) / math.prod(tiles)
+    torch.testing.assert_close(denoiser.memory.window_embed.weight, wanted)
+    torch.testing.assert_close(denoiser.memory.window_embed.bias, source.backbone.clean_x_embedder.proj.bias)
     again = load_released(folder, config)
     assert_same_weights(again, denoiser)
 
@@ -101,24 +104,27 @@ def test_a_memory_beside_released_weights_begins_in_their_language(folder, confi
 @pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16, torch.float64, torch.float32])
 @pytest.mark.parametrize("asked", [None, torch.float32, torch.bfloat16])
 def test_weights_of_any_precision_are_loaded_in_theirs_or_the_one_asked_for(folder, source, stored, asked):
-    state = {name: tensor.to(stored) for name, tensor in source.state_dict().items()}
+    state = {name: tensor.to(stored) for name, tensor in source.backbone.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     denoiser = load_released(folder, dtype=asked)
-    for name, tensor in denoiser.state_dict().items():
+    for name, tensor in denoiser.backbone.state_dict().items():
         assert torch.equal(tensor, state[name].to(asked or stored)), name
 
 
 def test_weights_of_mixed_precision_become_the_widest(folder, source):
-    state = {name: t.to(torch.float32 if "norm" in name else torch.bfloat16) for name, t in source.state_dict().items()}
+    state = {
+        name: t.to(torch.float32 if "norm" in name else torch.bfloat16)
+        for name, t in source.backbone.state_dict().items()
+    }
     save_file(state, folder / WEIGHTS)
     assert {tensor.dtype for tensor in load_released(folder).state_dict().values()} == {torch.float32}
 
 
 def test_weights_of_8_bits_compute_in_16(folder, source):
-    state = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in source.state_dict().items()}
+    state = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in source.backbone.state_dict().items()}
     save_file(state, folder / WEIGHTS)
     denoiser = load_released(folder)
-    for name, tensor in denoiser.state_dict().items():
+    for name, tensor in denoiser.backbone.state_dict().items():
         assert torch.equal(tensor, state[name].to(torch.bfloat16)), name
 
 
@@ -129,9 +135,9 @@ def without_framepack(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     return {n: t for n, t in state.items() if not n.startswith(("clean_x_embedder.", "image_projection."))}
 
 
-def tencent(denoiser: DiT) -> dict[str, torch.Tensor]:
+def tencent(backbone: Hunyuan) -> dict[str, torch.Tensor]:
     """The state under Tencent's names: rows fused again, the last modulation's halves swapped back."""
-    state, fused = without_framepack(denoiser.state_dict()), {}
+    state, fused = without_framepack(backbone.state_dict()), {}
     for layer in LAYERS:
         for number in range(9):
             for kind in ("weight", "bias"):
@@ -146,7 +152,7 @@ def tencent(denoiser: DiT) -> dict[str, torch.Tensor]:
 
 def test_every_released_name_of_hunyuan_is_in_tencents_table_once():
     with torch.device("meta"):
-        state = without_framepack(DiT(DiTConfig()).state_dict())
+        state = without_framepack(Hunyuan(HunyuanConfig()).state_dict())
     num_rows = {name: tensor.shape[0] for name, tensor in state.items()}
     found = []
     for layer in LAYERS:
@@ -165,8 +171,8 @@ def test_a_name_of_nobody_is_no_row_of_the_table():
 def test_diffusers_reads_tencents_names_in_the_same_way(source):
     convert = pytest.importorskip("diffusers.loaders.single_file_utils").convert_hunyuan_video_transformer_to_diffusers
     # Its cut of the single blocks' linear1 is written for the released width alone.
-    got = convert({name: t for name, t in tencent(source).items() if not name.startswith("single_blocks")})
-    state = source.state_dict()
+    got = convert({name: t for name, t in tencent(source.backbone).items() if not name.startswith("single_blocks")})
+    state = source.backbone.state_dict()
     assert got.keys() == {n for n in without_framepack(state) if not n.startswith("single_transformer_blocks")}
     for name, tensor in got.items():
         assert torch.equal(tensor, state[name]), name
@@ -174,7 +180,7 @@ def test_diffusers_reads_tencents_names_in_the_same_way(source):
 
 @pytest.mark.parametrize("layout", ["safetensors", "pickled", "module in a folder"])
 def test_tencents_checkpoint_gives_the_released_weights(source, config, tmp_path, layout):
-    state = tencent(source)
+    state = tencent(source.backbone)
     assert state["single_blocks.0.linear1.weight"].shape == (3 * 32 + 64, 32)
     path = tmp_path / ("w.safetensors" if layout == "safetensors" else "w.pt")
     if layout == "safetensors":
@@ -182,44 +188,46 @@ def test_tencents_checkpoint_gives_the_released_weights(source, config, tmp_path
     else:
         torch.save({"module": state} if "module" in layout else state, path)
     denoiser = load_released(tmp_path if "folder" in layout else path, config)
-    wanted = without_framepack(source.state_dict())
-    got = denoiser.state_dict()
+    wanted = without_framepack(source.backbone.state_dict())
+    got = denoiser.backbone.state_dict()
     for name, tensor in wanted.items():
         assert torch.equal(got[name], tensor), name
 
 
 def test_plain_hunyuan_gets_history_embeddings_by_framepacks_recipe(source, config, folder, make_conditioning, latents):
-    save_file(without_framepack(source.state_dict()), folder / WEIGHTS)
+    save_file(without_framepack(source.backbone.state_dict()), folder / WEIGHTS)
     described = json.loads((folder / "config.json").read_text()) | {"_class_name": "HunyuanVideoTransformer3DModel"}
     described = {key: value for key, value in described.items() if not key.startswith(("has_", "image_proj"))}
     described["image_proj_dim"] = 5
     (folder / "config.json").write_text(json.dumps(described))
     denoiser = load_released(folder, config)
-    weight = source.x_embedder.proj.weight
-    embed = denoiser.clean_x_embedder
+    weight = source.backbone.x_embedder.proj.weight
+    embed = denoiser.backbone.clean_x_embedder
     torch.testing.assert_close(embed.proj.weight, weight)
     assert torch.equal(embed.proj_2x.weight, weight.repeat(1, 1, 2, 2, 2) / 8)
     assert torch.equal(embed.proj_4x.weight, weight.repeat(1, 1, 4, 4, 4) / 64)
-    assert all(torch.equal(p.bias, source.x_embedder.proj.bias) for p in (embed.proj, embed.proj_2x, embed.proj_4x))
-    assert not denoiser.image_projection(torch.randn(1, 4, 5)).any()
-    torch.testing.assert_close(denoiser.semantic_pack.window_embed.bias, embed.proj.bias)
+    assert all(
+        torch.equal(p.bias, source.backbone.x_embedder.proj.bias) for p in (embed.proj, embed.proj_2x, embed.proj_4x)
+    )
+    assert not denoiser.backbone.image_projection(torch.randn(1, 4, 5)).any()
+    torch.testing.assert_close(denoiser.memory.window_embed.bias, embed.proj.bias)
 
     trained = Denoiser(config)  # the same into a network that is there already, as `init_from` does
     load_weights(trained, folder)
     for name, tensor in trained.state_dict().items():
-        if not name.startswith(("semantic_pack.", "image_projection.up.")):
+        if not name.startswith(("memory.", "backbone.image_projection.up.")):
             assert torch.equal(tensor, denoiser.state_dict()[name]), name
 
 
 def test_half_of_framepacks_layers_are_missing_not_declared_new(source, folder):
-    state = {name: t for name, t in source.state_dict().items() if not name.startswith("clean_x_embedder.")}
+    state = {name: t for name, t in source.backbone.state_dict().items() if not name.startswith("clean_x_embedder.")}
     save_file(state, folder / WEIGHTS)
-    with pytest.raises(UserError, match=r"6 missing \(clean_x_embedder"):
+    with pytest.raises(UserError, match=r"6 missing \(backbone\.clean_x_embedder"):
         load_released(folder)
 
 
 def test_tencents_tensors_of_another_size_are_errors(source, config, tmp_path):
-    state = tencent(source)
+    state = tencent(source.backbone)
     state["double_blocks.0.img_attn_qkv.weight"] = torch.zeros(90, 32)
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match=r"img_attn_qkv.weight has the shape \[90, 32\]: wanted 96 rows"):
@@ -288,7 +296,10 @@ FAULTS = {
     "without history": (edit(has_clean_x_embedder=False), r"has_clean_x_embedder is False, wanted True"),
     "size is text": (edit(num_layers="many"), r"num_layers is 'many', wanted something like 20"),
     "heads that do not add up": (edit(rope_axes_dim=[4, 6, 8]), r"rope_axes_dim .*wanted three even numbers"),
-    "more layers than weights": (edit(num_layers=2), r"does not fit the model: 32 missing \(transformer_blocks.1"),
+    "more layers than weights": (
+        edit(num_layers=2),
+        r"does not fit the model: 32 missing \(backbone\.transformer_blocks.1",
+    ),
     "another width": (edit(text_embed_dim=11), r"of another shape .*instead of"),
 }
 
@@ -345,9 +356,9 @@ print((resident("VmHWM") - before) / size, size)
                                                (torch.bfloat16, "float32"), (torch.float32, "bfloat16")])  # fmt: skip
 def test_loading_needs_little_more_memory_than_the_model(folder, tmp_path_factory, stored, asked):
     large = tmp_path_factory.mktemp("large")
-    dit = DiTConfig(4, 6, 64, 6, 12, 1, text_embed_dim=64, image_proj_dim=64, rope_axes_dim=(16, 24, 24))
-    state = DiT(replace(dit, refiner_mlp_ratio=4.0)).to(stored).state_dict()
-    (large / "config.json").write_text(json.dumps(diffusers_config(replace(dit, refiner_mlp_ratio=4.0))))
+    sizes = HunyuanConfig(4, 6, 64, 6, 12, 1, text_embed_dim=64, image_proj_dim=64, rope_axes_dim=(16, 24, 24))
+    state = Hunyuan(replace(sizes, refiner_mlp_ratio=4.0)).to(stored).state_dict()
+    (large / "config.json").write_text(json.dumps(released_card(replace(sizes, refiner_mlp_ratio=4.0))))
     save_file(state, large / WEIGHTS)
     shard(large, 2)
     done = subprocess.run(

@@ -11,13 +11,13 @@ import yaml
 from mpgen.cli import COMMANDS
 from mpgen.conditioning import Conditioning
 from mpgen.data.commands.cache import SHORT_NAMES
+from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler
 from mpgen.training import cli
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
 from mpgen.training.parameters import select_trainable
 
 ROOT = Path(__file__).parents[1]
@@ -77,30 +77,26 @@ def test_every_training_config_makes_its_classes_and_runs(monkeypatch, config):
 
 
 def run(model: LongVideoModule) -> None:
-    """One update's losses on two sections, and two sections generated."""
-    denoiser, dit = Denoiser(model.denoiser_config), model.denoiser_config.dit
+    """One step's losses on two sections, and two sections generated."""
+    denoiser, widths = Denoiser(model.denoiser_config), model.denoiser_config.backbone.widths
     select_trainable(denoiser, model.train_patterns)
     frames = denoiser.layout.section
-    start, latents = torch.randn(2, dit.in_channels, 1, 4, 4), torch.randn(2, dit.in_channels, 2 * frames, 4, 4)
-    features = (torch.randn(2, 3, dit.text_embed_dim), torch.randn(2, 4, dit.image_proj_dim))
     conditioning = Conditioning(
-        features[0], torch.ones(2, 3, dtype=torch.bool), torch.randn(2, dit.pooled_projection_dim), features[1]
-    )
-    options = {
-        "forcing": model.forcing,
-        "sigma_draw": model.sigma,
-        "noise": KeyedNoise(0, 0),
-        "guidance_scale": model.guidance_scale,
-        "memory_windows": model.memory_windows,
-    }
-    losses = list(section_losses(denoiser, start, latents, conditioning, ("a", "b"), **options))
+        torch.randn(2, 3, widths.text), torch.ones(2, 3, dtype=torch.bool), torch.randn(2, widths.pooled),
+        torch.randn(2, 4, widths.image), model.guidance_scale,
+    )  # fmt: skip
+    batch = VideoBatch(
+        torch.randn(2, widths.latents, 1, 4, 4), torch.randn(2, widths.latents, 2 * frames, 4, 4),
+        conditioning, num_sections=2, uids=("a", "b"), captions=("", ""),
+    )  # fmt: skip
+    losses = list(model.objective.losses(denoiser, batch, KeyedNoise(0, 0)))
     assert len(losses) == denoiser.schedule.count_stages(2)
     for section in losses:
         section.loss.backward()
-    assert bool(denoiser.proj_out.weight.grad.any())
+    assert bool(denoiser.backbone.proj_out.weight.grad.any())
     sampling = Sampling(euler, 2, 1.0, model.guidance_scale, 0)
-    sections = list(rollout(denoiser.eval(), start, conditioning, 2, sampling))
-    assert [tuple(section.shape) for section in sections] == [(2, dit.in_channels, frames, 4, 4)] * 2
+    sections = list(rollout(denoiser.eval(), batch.start, conditioning, 2, sampling))
+    assert [tuple(section.shape) for section in sections] == [(2, widths.latents, frames, 4, 4)] * 2
 
 
 @pytest.mark.parametrize("name", ["quickstart", "stage1_memorypack", "df_stage2"])

@@ -69,10 +69,10 @@ def complaint(never_run: None, tmp_path: Path) -> Callable[..., str]:
         ("modle", "model"),
         ("trainer.max_stepss", "max_steps"),
         ("model.clip_nrom", "clip_norm"),
-        ("model.denoiser.dit.nun_layers", "num_layers"),
-        ("model.denoiser.semantic.memorise_layers", "memorize_layers"),
+        ("model.denoiser.backbone.init_args.nun_layers", "num_layers"),
+        ("model.denoiser.memory.init_args.memorise_layers", "memorize_layers"),
         ("model.optimizer.init_args.lrr", "lr"),
-        ("model.lr_scheduler.init_args.warmup", "warmup_updates"),
+        ("model.lr_scheduler.init_args.warmup", "warmup_steps"),
         ("data.world.size", "size_px"),
         ("data.curriculum.init_args.stagez", "stages"),
     ],
@@ -92,7 +92,7 @@ def test_a_wrong_key_of_a_callback_says_which_callback(complaint):
         ("model.forcing", "DirectForcin", "DirectForcing"),
         ("model.forcing", "mpgen.training.forcing.DirectForcin", "DirectForcing"),
         ("model.forcing", "mpgen.trainin.forcing.TeacherForcing", "TeacherForcing"),
-        ("model.denoiser.semantic.structure", "mpgen.memory.structures.StructurB", "StructureB"),
+        ("model.denoiser.memory.init_args.structure", "mpgen.memory.structures.StructurB", "StructureB"),
         ("model.optimizer.class_path", "torch.optim.RAdan", "RAdam"),
         ("model.lr_scheduler.class_path", "WarmupCosin", "WarmupCosine"),
         ("data.encoders", "TinyEncoder", "TinyEncoders"),
@@ -118,15 +118,15 @@ def test_a_class_of_another_kind_is_told_the_possible_ones(complaint):
     ("key", "value", "wanted"),
     [
         ("model.clip_norm", "big", "a number"),
-        ("model.denoiser.dit.num_layers", "two", "a whole number"),
-        ("model.denoiser.dit.rope_axes_dim", [8, 12], "a list of 3"),
+        ("model.denoiser.backbone.init_args.num_layers", "two", "a whole number"),
+        ("model.denoiser.backbone.init_args.rope_axes_dim", [8, 12], "a list of 3"),
         ("model.denoiser.layout", 3, "keys history_1x"),
         ("model.train", 3, "a list, each text"),
         ("model.init_from", 3, "a path or null"),
         ("data.batch_size", "x", "a whole number"),
         ("data.seed", None, "a whole number"),
-        ("model.denoiser.dit.image_proj_dim", None, "a whole number"),
-        ("model.denoiser", True, "keys dit"),
+        ("model.denoiser.backbone.init_args.image_proj_dim", None, "a whole number"),
+        ("model.denoiser", True, "keys backbone"),
         ("trainer.callbacks", 3, "SampleVideos"),
         ("trainer.max_epochs", "many", "a whole number or null"),
         ("trainer.precision", "bf17", "bf16-mixed"),
@@ -145,7 +145,11 @@ def test_a_value_of_the_wrong_type_is_told_what_was_wanted(complaint, key, value
     ("changes", "place", "reason"),
     [
         ({"model.denoiser.layout.history_4x": 6}, "model.denoiser.layout", "history_4x in fours"),
-        ({"model.denoiser.dit.rope_axes_dim": [4, 6, 8]}, "model.denoiser.dit", "add up to attention_head_dim"),
+        (
+            {"model.denoiser.backbone.init_args.rope_axes_dim": [4, 6, 8]},
+            "model.denoiser.backbone",
+            "add up to attention_head_dim",
+        ),
         ({"data.curriculum.init_args.stages": []}, "data.curriculum", "wanted pairs"),
         ({"data.world.pixel_frames": [18]}, "data.world", "1 + 4k"),
     ],
@@ -239,7 +243,7 @@ def test_no_config_at_all_says_what_is_missing(never_run):
 @pytest.mark.parametrize("name", ["TeacherForcing", "mpgen.training.forcing.TeacherForcing"])
 def test_a_class_may_be_given_by_its_short_name(monkeypatch, tmp_path, name):
     made = []
-    monkeypatch.setattr(MpgenCLI, "_run_subcommand", lambda self, subcommand: made.append(self.model.forcing))
+    monkeypatch.setattr(MpgenCLI, "_run_subcommand", lambda self, subcommand: made.append(self.model.objective.forcing))
     config = write(tmp_path / "small.yaml", {"model.forcing": name})
     assert run("fit", "--config", str(config)) == Ended(0, "", "")
     assert [type(forcing).__name__ for forcing in made] == ["TeacherForcing"]

@@ -52,7 +52,7 @@ def test_every_row_begins_from_the_base_and_is_scored_on_what_suits_it(reproduce
     assert worlds == {"hidden", "elsewhere", "drift"}
 
 
-def test_a_preset_is_laid_under_a_row_and_an_overlay_over_it(reproduce, tmp_path):
+def test_a_preset_is_laid_under_a_row_and_an_overoverride_it(reproduce, tmp_path):
     _, arguments = next(reproduce.row_steps("f1_ct", 0, reproduce.Overlays(("below",), ("above",)), 1, tmp_path))
     configs = [value for option, value in pairwise(arguments) if option == "--config"]
     assert configs[2:] == ["below", "configs/ablation/f1_ct.yaml", "above"]
@@ -189,7 +189,7 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.scores["expected identity, elsewhere"] == 1.0
     assert first.scores["place PSNR, first minute of five"] == pytest.approx(29)
     assert first.scores["place PSNR, last minute"] == pytest.approx(25)
-    assert first.scores["time an update"] == 2.0
+    assert first.scores["time a step"] == 2.0
     assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
     assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
     assert math.isnan(first.curve[1])

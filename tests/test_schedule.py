@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpgen.data.dataset import VideoBatch
 from mpgen.errors import UserError
 from mpgen.flow import LogitNormal, sigma_schedule
 from mpgen.generation.rollout import Sampling, rollout
@@ -15,7 +16,8 @@ from mpgen.schedule import Schedule, Sequential, Staircase
 from mpgen.sections import Forward, Inverted
 from mpgen.training.forcing import TeacherForcing
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
+from mpgen.training.objective import Objective
+from mpgen.training.targets import NextSection
 
 WINDOW = 3
 
@@ -23,9 +25,9 @@ WINDOW = 3
 def descents(schedule: Schedule, num_sections: int, steps: int, shift: float) -> list[list[torch.Tensor]]:
     """Every section's columns of levels, in the order of the stages."""
     columns: list[list[torch.Tensor]] = [[] for _ in range(num_sections)]
-    for stage, sections in enumerate(schedule.stages(num_sections)):
-        levels = schedule.levels(steps, shift, [stage - section for section in sections])
-        for section, column in zip(sections, levels.unbind(1), strict=True):
+    for stage in schedule.stages(num_sections):
+        levels = schedule.levels(steps, shift, stage.ages)
+        for section, column in zip(stage.sections, levels.unbind(1), strict=True):
             columns[section].append(column)
     return columns
 
@@ -56,13 +58,39 @@ def test_a_staircase_keeps_a_constant_lag_inside_its_window(window, num_sections
     descent = schedule.descent(steps, 1.0)
     stages = list(schedule.stages(num_sections))
     assert len(stages) == schedule.count_stages(num_sections) == num_sections + window - 1
-    assert max(map(len, stages)) == min(window, num_sections)
-    for stage, sections in enumerate(stages):
-        ages = [stage - section for section in sections]
-        assert all(older - younger == 1 for older, younger in pairwise(ages))
-        levels = schedule.levels(steps, 1.0, ages)
-        for column, age in zip(levels.unbind(1), ages, strict=True):
+    assert max(len(stage.sections) for stage in stages) == min(window, num_sections)
+    for stage in stages:
+        assert all(older - younger == 1 for older, younger in pairwise(stage.ages))
+        levels = schedule.levels(steps, 1.0, stage.ages)
+        for column, age in zip(levels.unbind(1), stage.ages, strict=True):
             assert torch.equal(column, descent[age * each : (age + 1) * each + 1])
+
+
+SCHEDULES = st.one_of(st.just(Sequential()), st.integers(2, 6).map(Staircase))
+
+
+@given(schedule=SCHEDULES, num_sections=st.integers(1, 9), num_given=st.integers(0, 3))
+def test_every_section_that_is_not_given_joins_once_and_is_finished_once_in_order(schedule, num_sections, num_given):
+    stages = list(schedule.stages(num_given + num_sections, num_given))
+    assert len(stages) == schedule.count_stages(num_sections)
+    made = list(range(num_given, num_given + num_sections))
+    assert [stage.joining for stage in stages if stage.joining is not None] == made
+    assert [stage.finished for stage in stages if stage.finished is not None] == made
+    assert [stage.number for stage in stages] == list(range(num_given, num_given + len(stages)))
+
+
+@given(schedule=SCHEDULES, num_sections=st.integers(1, 9), num_given=st.integers(0, 3))
+def test_a_section_is_noisy_from_the_stage_that_it_joins_to_that_it_is_finished_in_and_ages_by_one(
+    schedule, num_sections, num_given
+):
+    stages = list(schedule.stages(num_given + num_sections, num_given))
+    for section in range(num_given, num_given + num_sections):
+        of_section = [stage for stage in stages if section in stage.sections]
+        assert [stage.ages[section - stage.sections[0]] for stage in of_section] == list(range(schedule.window))
+        numbers = [stage.number for stage in of_section]
+        assert numbers == list(range(numbers[0], numbers[0] + schedule.window))
+        assert [stage for stage in of_section if stage.joining == section] == of_section[:1]
+        assert [stage for stage in of_section if stage.finished == section] == of_section[-1:]
 
 
 def test_steps_that_the_stages_cannot_share_are_rounded_up():
@@ -87,16 +115,18 @@ def test_training_draws_levels_that_generation_passes(uniform, window):
 
 
 def test_one_section_at_a_time_is_the_plain_schedule():
-    assert list(Sequential().stages(3)) == [range(0, 1), range(1, 2), range(2, 3)]
+    stages = list(Sequential().stages(3))
+    assert [stage.sections for stage in stages] == [range(0, 1), range(1, 2), range(2, 3)]
+    assert all(stage.number == stage.joining == stage.finished for stage in stages)
     assert torch.equal(Sequential().levels(5, 2.0, [0])[:, 0], sigma_schedule(5, 2.0))
     uniform, draw = torch.tensor([0.2, 0.7]), LogitNormal(shift=2.0)
     assert torch.equal(Sequential().draw(uniform, [0], 3, draw), draw(uniform))
 
 
 def test_no_section_sees_a_noisier_one_and_the_condition_sees_none(make_denoiser, latents, make_conditioning):
-    denoiser = make_denoiser(semantic=None, layout=Forward(3, 0, 0, 3), schedule=Staircase(WINDOW))
-    history, memory = denoiser.begin(latents(1, 1), make_conditioning(4))
-    context, conditioning = denoiser.pack(history, memory, WINDOW), make_conditioning(4)
+    denoiser = make_denoiser(memory=None, layout=Forward(3, 0, 0, 3), schedule=Staircase(WINDOW))
+    conditioning = make_conditioning(4)
+    context = denoiser.begin(latents(1, 1), conditioning).pack(WINDOW)
     sigma = torch.tensor([0.2, 0.5, 0.9]).repeat_interleave(3)[None]
     noisy = latents(1, 9, seed=1)
     before = denoiser(noisy, sigma, context, conditioning)
@@ -125,12 +155,12 @@ def make_staircase(make_denoiser):
 def test_generation_runs_each_stage_once_and_yields_every_section(
     make_staircase, latents, make_conditioning, monkeypatch, num_sections
 ):
-    denoiser = make_staircase(semantic=None)
+    denoiser = make_staircase(memory=None)
     seen, forward = [], denoiser.forward
 
-    def counted(noisy, sigma, context, conditioning, scale):
+    def counted(noisy, sigma, context, conditioning):
         seen.append(sigma[0].reshape(-1, 3)[:, 0].tolist())
-        return forward(noisy, sigma, context, conditioning, scale)
+        return forward(noisy, sigma, context, conditioning)
 
     monkeypatch.setattr(denoiser, "forward", counted)
     sections = run(denoiser, latents, make_conditioning, num_sections)
@@ -150,10 +180,10 @@ def test_sections_that_are_done_before_the_last_one_joins_do_not_know_how_long_t
 
 
 def test_a_perfect_network_generates_what_it_was_told(make_staircase, latents, make_conditioning, monkeypatch):
-    denoiser = make_staircase(semantic=None)
+    denoiser = make_staircase(memory=None)
     wanted = latents(2, 3, seed=5)
 
-    def velocity(noisy, sigma, context, conditioning, scale):
+    def velocity(noisy, sigma, context, conditioning):
         clean = wanted.repeat(1, 1, noisy.shape[2] // 3, 1, 1)
         return (noisy - clean) / sigma[:, None, :, None, None]
 
@@ -164,35 +194,25 @@ def test_a_perfect_network_generates_what_it_was_told(make_staircase, latents, m
 
 @pytest.mark.parametrize("with_memory", [False, True])
 def test_training_goes_through_the_same_stages(make_staircase, latents, make_conditioning, small_config, with_memory):
-    denoiser = make_staircase(semantic=small_config.semantic if with_memory else None)
-    losses = list(
-        section_losses(
-            denoiser,
-            latents(2, 1),
-            latents(2, 12, seed=1),
-            make_conditioning(4, 2),
-            ["a", "b"],
-            forcing=TeacherForcing(),
-            sigma_draw=LogitNormal(),
-            noise=KeyedNoise(0, 0),
-            guidance_scale=1.0,
-            memory_windows=2,
-        )
-    )
+    denoiser = make_staircase(memory=small_config.memory if with_memory else None)
+    videos = latents(2, 1), latents(2, 12, seed=1), make_conditioning(4, 2)
+    batch = VideoBatch(*videos, num_sections=4, uids=("a", "b"), captions=("", ""))
+    objective = Objective(TeacherForcing(), LogitNormal(), NextSection())
+    losses = list(objective.losses(denoiser, batch, KeyedNoise(0, 0)))
     assert [loss.number for loss in losses] == list(range(4 + WINDOW - 1))
     assert [loss.carried_error is not None for loss in losses] == [False, False, True, True, True, False]
     assert all(loss.carried_error is None or not loss.carried_error.any() for loss in losses)
     sum(loss.loss for loss in losses).backward()
     assert all(bool(p.grad.isfinite().all()) for p in denoiser.parameters() if p.grad is not None)
-    assert bool(denoiser.proj_out.weight.grad.any())
+    assert bool(denoiser.backbone.proj_out.weight.grad.any())
 
 
 def test_what_a_staircase_cannot_do_is_said(make_staircase, latents, make_conditioning):
-    denoiser = make_staircase(semantic=None)
+    denoiser = make_staircase(memory=None)
     with pytest.raises(UserError, match="--sampler unipc: wanted euler"):
         run(denoiser, latents, make_conditioning, 2, sampler=unipc)
     with pytest.raises(UserError, match="window of at least 2"):
         Staircase(1)
-    history, memory = denoiser.begin(latents(1, 1), make_conditioning(4), layout=Inverted(3, 0, 0, 3))
-    with pytest.raises(ValueError, match="order of time"):
-        denoiser.pack(history, memory, 2)
+    past = denoiser.begin(latents(1, 1), make_conditioning(4), layout=Inverted(3, 0, 0, 3))
+    with pytest.raises(UserError, match="order of time"):
+        past.pack(2)

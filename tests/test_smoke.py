@@ -67,11 +67,11 @@ def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert (run / "config.yaml").exists()
     assert list(run.glob("events.out.tfevents.*"))
-    samples = sorted(run.glob("samples/update00000004/*.mp4"))
+    samples = sorted(run.glob("samples/step00000004/*.mp4"))
     assert len(samples) == 2
     assert read_video(samples[0]).shape[1:] == (64, 130, 3)  # truth, a margin, ours
-    assert "done: updates 0 to 4" in said
-    for what in ("checkpoints/last.ckpt", "samples/update00000004", "tensorboard --logdir", "mpgen generate"):
+    assert "done: steps 0 to 4" in said
+    for what in ("checkpoints/last.ckpt", "samples/step00000004", "tensorboard --logdir", "mpgen generate"):
         assert what in said
 
 
@@ -79,7 +79,7 @@ def test_the_same_command_again_finds_nothing_left_to_do(fitted):
     folder, configs, _ = fitted
     done = mpgen(folder, "fit", *configs)
     assert done.returncode == 0, done.stderr
-    assert "done: updates 4 to 4" in done.stdout
+    assert "done: steps 4 to 4" in done.stdout
 
 
 def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(fitted):

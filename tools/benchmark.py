@@ -19,6 +19,7 @@ import yaml
 
 from mpgen.checkpoints import LoadedModel, rebuild
 from mpgen.conditioning import Conditioning
+from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.tiny import TinyEncoders, TinyVAE
 from mpgen.flow import LogitNormal
@@ -28,7 +29,8 @@ from mpgen.sampling import euler
 from mpgen.tensors import Clip, Latents
 from mpgen.training.forcing import DirectForcing, Forcing, StudentForcing, TeacherForcing
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
+from mpgen.training.objective import Objective
+from mpgen.training.targets import NextSection
 
 QUICKSTART = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 
@@ -40,37 +42,35 @@ def quickstart_denoiser() -> Denoiser:
     return Denoiser(rebuild(DenoiserConfig, plain))
 
 
-def inputs(denoiser: Denoiser, videos: int, sections: int) -> tuple[torch.Tensor, torch.Tensor, Conditioning]:
+def random_batch(denoiser: Denoiser, videos: int, sections: int) -> VideoBatch:
     """Random latents and conditioning of the quickstart's shapes."""
-    dit, frames = denoiser.config, denoiser.layout.section * sections
+    widths, frames = denoiser.backbone.config.widths, denoiser.layout.section * sections
     conditioning = Conditioning(
-        torch.randn(videos, 8, dit.text_embed_dim),
+        torch.randn(videos, 8, widths.text),
         torch.ones(videos, 8, dtype=torch.bool),
-        torch.randn(videos, dit.pooled_projection_dim),
-        torch.randn(videos, 4, dit.image_proj_dim),
+        torch.randn(videos, widths.pooled),
+        torch.randn(videos, 4, widths.image),
     )
-    return torch.randn(videos, 16, 1, 8, 8), torch.randn(videos, 16, frames, 8, 8), conditioning
+    start, latents = torch.randn(videos, 16, 1, 8, 8), torch.randn(videos, 16, frames, 8, 8)
+    return VideoBatch(start, latents, conditioning, sections, tuple(map(str, range(videos))), ("",) * videos)
 
 
 def forcing(pairs: int, videos: int, sections: int) -> None:
     """Wall time and forwards of one training step, by forcing."""
     denoiser = quickstart_denoiser()
-    start, latents, conditioning = inputs(denoiser, videos, sections)
+    batch = random_batch(denoiser, videos, sections)
     forwards = 0
 
     def count(*_: object) -> None:
         nonlocal forwards
         forwards += 1
 
-    denoiser.single_transformer_blocks[0].register_forward_hook(count)
+    denoiser.backbone.blocks[-1].register_forward_hook(count)
 
-    def step(choice: Forcing, update: int) -> float:
+    def step(choice: Forcing, number: int) -> float:
         began = time.perf_counter()
-        losses = section_losses(
-            denoiser, start, latents, conditioning, [str(i) for i in range(videos)],
-            forcing=choice, sigma_draw=LogitNormal(), noise=KeyedNoise(0, update), guidance_scale=1.0, memory_windows=2,
-        )  # fmt: skip
-        for section in losses:
+        objective = Objective(choice, LogitNormal(), NextSection())
+        for section in objective.losses(denoiser, batch, KeyedNoise(0, number)):
             section.loss.backward()
         denoiser.zero_grad()
         return time.perf_counter() - began

@@ -15,8 +15,8 @@ from mpgen.data.curriculum import Curriculum, Shuffled, Sorted, Staged, plan_epo
 def main(videos: int, longest: int, world_size: int) -> None:
     """Prints seconds by curriculum, and the peak of the whole process."""
     counts = np.random.default_rng(0).integers(1, longest + 1, videos)
-    updates = videos // world_size
-    curricula: list[Curriculum] = [Sorted(), Shuffled(), Staged(((1, updates), (longest, updates)))]
+    steps = videos // world_size
+    curricula: list[Curriculum] = [Sorted(), Shuffled(), Staged(((1, steps), (longest, steps)))]
     print(f"{videos} videos of 1 to {longest} sections, {world_size} ranks")
     for curriculum in curricula:
         began = time.perf_counter()
@@ -26,7 +26,7 @@ def main(videos: int, longest: int, world_size: int) -> None:
         counted = time.perf_counter()
         print(
             f"  {type(curriculum).__name__:<9} planned in {planned - began:.2f} s, told in {counted - planned:.2f} s: "
-            f"{made.updates} updates, {made.shortened} shortened, {made.unused} unused"
+            f"{made.steps} steps, {made.shortened} shortened, {made.unused} unused"
         )
     print(f"  peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
 

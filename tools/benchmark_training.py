@@ -1,9 +1,9 @@
-"""What a training update costs: time in interleaved rounds (medians of ratios), and memory.
+"""What a training step costs: time in interleaved rounds (medians of ratios), and memory.
 
     python tools/benchmark_training.py forcing      # direct / teacher, student(5) / direct; the head alone trains
-    python tools/benchmark_training.py stage2       # a stage-2 update / a forward without a graph over its sections
+    python tools/benchmark_training.py stage2       # a stage-2 step / a forward without a graph over its sections
     python tools/benchmark_training.py recompute    # all weights train: recomputing / keeping everything, 24 blocks
-    python tools/benchmark_training.py real         # on a GPU: a stage-2 update of the 13B network with random weights
+    python tools/benchmark_training.py real         # on a GPU: a stage-2 step of the 13B network with random weights
 
 `--device cuda` measures the first three on a GPU in bf16. Memory is what is alive at most above weights and gradients:
 counted operation by operation on a CPU, the allocator's own figure on a GPU.
@@ -14,15 +14,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 
-from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.backbones.recompute import RECOMPUTE
 from mpgen.conditioning import Conditioning
+from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.flow import LogitNormal, add_noise
 from mpgen.memory.semanticpack import SemanticPackConfig
@@ -32,44 +31,38 @@ from mpgen.training.footprint import LiveMemory
 from mpgen.training.forcing import DirectForcing, Forcing, StudentForcing, TeacherForcing
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
+from mpgen.training.objective import Objective
 from mpgen.training.parameters import select_trainable
 from mpgen.training.schedule import WarmupCosine
+from mpgen.training.targets import NextSection
 
-HEAD = ["norm_out.*", "proj_out.*"]
+HEAD = ["backbone.norm_out.*", "backbone.proj_out.*"]
 GIB = 2**30
-WINDOWS = 2
 
 
-@dataclass(frozen=True)
-class Batch:
+def random_batch(denoiser: Denoiser, shape: Shape, sections: int, device: torch.device) -> VideoBatch:
     """Random videos of a network's sizes."""
-
-    start: Tensor
-    latents: Tensor
-    conditioning: Conditioning
-
-    @classmethod
-    def of(cls, denoiser: Denoiser, shape: Shape, sections: int, device: torch.device) -> "Batch":
-        dit, frames = denoiser.config, denoiser.layout.section * sections
-        made = partial(torch.randn, device=device)
-        conditioning = Conditioning(
-            made(shape.videos, shape.text_tokens, dit.text_embed_dim),
-            torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool, device=device),
-            made(shape.videos, dit.pooled_projection_dim),
-            made(shape.videos, shape.image_tokens, dit.image_proj_dim),
-        )
-        latents = made(shape.videos, dit.in_channels, 1 + frames, shape.rows, shape.columns)
-        return cls(latents[:, :, :1], latents[:, :, 1:], conditioning)
+    widths, frames = denoiser.backbone.config.widths, denoiser.layout.section * sections
+    normal = partial(torch.randn, device=device)
+    conditioning = Conditioning(
+        normal(shape.videos, shape.text_tokens, widths.text),
+        torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool, device=device),
+        normal(shape.videos, widths.pooled),
+        normal(shape.videos, shape.image_tokens, widths.image),
+        guidance_scale=10.0,
+    )
+    latents = normal(shape.videos, widths.latents, 1 + frames, shape.rows, shape.columns)
+    uids, captions = tuple(map(str, range(shape.videos))), ("",) * shape.videos
+    return VideoBatch(latents[:, :, :1], latents[:, :, 1:], conditioning, sections, uids, captions)
 
 
 def small_config(doubles: int, singles: int, heads: int) -> DenoiserConfig:
     """The released shape with fewer and narrower blocks."""
-    dit = DiTConfig(
+    backbone = HunyuanConfig(
         num_attention_heads=heads, attention_head_dim=64, num_layers=doubles, num_single_layers=singles,
         text_embed_dim=256, pooled_projection_dim=64, image_proj_dim=64, rope_axes_dim=(16, 24, 24),
     )  # fmt: skip
-    return DenoiserConfig(dit=dit, semantic=SemanticPackConfig(num_heads=heads, head_dim=64, memorize_layers=1))
+    return DenoiserConfig(backbone, SemanticPackConfig(memorize_layers=1))
 
 
 def made(config: DenoiserConfig, device: torch.device, train: list[str], low: bool = False) -> Denoiser:
@@ -88,26 +81,22 @@ def made(config: DenoiserConfig, device: torch.device, train: list[str], low: bo
     return denoiser
 
 
-def update(denoiser: Denoiser, batch: Batch, forcing: Forcing, head_only: bool, number: int = 0) -> None:
+def step(denoiser: Denoiser, batch: VideoBatch, forcing: Forcing) -> None:
     """Forward and backward of every section."""
-    uids = [str(video) for video in range(len(batch.start))]
-    losses = section_losses(
-        denoiser, batch.start, batch.latents, batch.conditioning, uids, forcing=forcing, sigma_draw=LogitNormal(),
-        noise=KeyedNoise(0, number), guidance_scale=10.0, memory_windows=WINDOWS, head_only=head_only,
-    )  # fmt: skip
-    for section in losses:
+    objective = Objective(forcing, LogitNormal(), NextSection())
+    for section in objective.losses(denoiser, batch, KeyedNoise(0, 0)):
         section.loss.backward()
 
 
 @torch.no_grad()
-def inference(denoiser: Denoiser, batch: Batch) -> None:
+def inference(denoiser: Denoiser, batch: VideoBatch) -> None:
     """One forward of every section, as a sampler's step has it."""
-    history, memory = denoiser.begin(batch.start, batch.conditioning)
+    past = denoiser.begin(batch.start, batch.conditioning)
     sigma = torch.full((len(batch.start),), 0.5, device=batch.start.device)
     for clean in batch.latents.split(denoiser.layout.section, 2):
         noisy = add_noise(clean, torch.randn_like(clean), sigma)
-        denoiser(noisy, sigma, denoiser.pack(history, memory), batch.conditioning, 10.0)
-        history, memory = denoiser.remember(history, memory, clean)
+        denoiser(noisy, sigma, past.pack(), batch.conditioning)
+        past = past.after(clean)
 
 
 @contextmanager
@@ -158,20 +147,20 @@ def compare(runs: dict[str, Callable[[], None]], base: str, rounds: int, device:
 
 def forcings(options: argparse.Namespace, device: torch.device) -> None:
     denoiser = made(small_config(4, 8, 4), device, HEAD)
-    batch = Batch.of(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
+    batch = random_batch(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
     choices = {"teacher": TeacherForcing(), "direct": DirectForcing(), "student(5)": StudentForcing(5)}
-    runs = {name: partial(update, denoiser, batch, choice, True) for name, choice in choices.items()}
+    runs = {name: partial(step, denoiser, batch, choice) for name, choice in choices.items()}
     for base in ("teacher", "direct"):
         compare(runs, base, options.rounds, device, peaks=False)
 
 
 def stage2(options: argparse.Namespace, device: torch.device) -> None:
     denoiser = made(small_config(4, 8, 4), device, HEAD)
-    batch = Batch.of(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
+    batch = random_batch(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
     optimizer = torch.optim.AdamW([p for p in denoiser.parameters() if p.requires_grad], lr=1e-5, fused=True)
 
     def whole() -> None:
-        update(denoiser, batch, DirectForcing(), head_only=True)
+        step(denoiser, batch, DirectForcing())
         optimizer.step()
         optimizer.zero_grad(set_to_none=False)
 
@@ -182,12 +171,12 @@ def stage2(options: argparse.Namespace, device: torch.device) -> None:
 
 def recompute(options: argparse.Namespace, device: torch.device) -> None:
     denoiser = made(small_config(8, 16, options.heads), device, ["*"])
-    batch = Batch.of(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
+    batch = random_batch(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
 
     def with_(choice: str) -> None:
-        for block in denoiser.blocks:
+        for block in denoiser.backbone.blocks:
             block.run = RECOMPUTE[choice]
-        update(denoiser, batch, TeacherForcing(), head_only=False)
+        step(denoiser, batch, TeacherForcing())
         denoiser.zero_grad(set_to_none=False)
 
     compare({choice: partial(with_, choice) for choice in RECOMPUTE}, "none", options.rounds, device, peaks=True)
@@ -195,7 +184,7 @@ def recompute(options: argparse.Namespace, device: torch.device) -> None:
 
 def real(options: argparse.Namespace, device: torch.device) -> None:
     """Peak memory, tokens a second and MFU of the released size at 480x832, plain and with compiled blocks."""
-    config, shape = DenoiserConfig(), Shape(1, 60, 104, 256, 729)
+    config, shape = DenoiserConfig(HunyuanConfig(), SemanticPackConfig()), Shape(1, 60, 104, 256, 729)
     module = LongVideoModule(
         config, DirectForcing(), LogitNormal(), partial(torch.optim.AdamW, lr=1e-5, fused=True), WarmupCosine,
         train=HEAD, frozen_dtype="bfloat16",
@@ -203,18 +192,18 @@ def real(options: argparse.Namespace, device: torch.device) -> None:
     planned = dry_run(module, shape, Precision(autocast=torch.bfloat16))
     tokens = 9 * 30 * 52 + planned.context_tokens + shape.text_tokens + shape.image_tokens
     denoiser = made(config, device, HEAD, low=True)
-    batch = Batch.of(denoiser, shape, options.sections, device)
-    run, peak = partial(update, denoiser, batch, DirectForcing(), True), peak_of(device)
+    batch = random_batch(denoiser, shape, options.sections, device)
+    run, peak = partial(step, denoiser, batch, DirectForcing()), peak_of(device)
     for name in ("plain", "compiled"):
         if name == "compiled":
-            for block in denoiser.blocks:
+            for block in denoiser.backbone.blocks:
                 block.compile()
         first = seconds(run, device)
         above = peak_bytes(run, device)
         second = statistics.median(seconds(run, device) for _ in range(options.rounds))
         rate, flops = options.sections * tokens / second, planned.flops(options.sections) / second
         print(
-            f"{name}: {second:.2f} s an update (first {first:.1f} s), {rate:,.0f} tokens/s, "
+            f"{name}: {second:.2f} s a step (first {first:.1f} s), {rate:,.0f} tokens/s, "
             f"{flops / 1e12:.0f} TFLOP/s" + (f", MFU {flops / peak:.3f}" if peak else "") + f"; peak memory "
             f"{torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB, above weights {above / GIB:.2f} GiB, "
             f"planned {planned.activation_bytes / GIB:.2f} GiB",

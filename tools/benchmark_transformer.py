@@ -6,16 +6,18 @@
 
 Where the time goes (CPU, fp32, 30x52 patches, so 18,755 tokens): in diffusers four fifths are torch's attention, whose
 matrix products run in MKL, an eighth the linear layers, the rest norms, rotations and copies. mpgen does the attention
-of long sequences in oneDNN instead (`mpgen.backbones.layers.attend`), crops the padding that every text of a batch has
-instead of masking it, leaves out masked keys, and fuses scale, shift and gate; the linear layers cost the same in both.
-Where oneDNN and MKL have equally good kernels for a processor the first of these gains less. History is packed anew in
-every forward, as diffusers does; in a rollout mpgen packs it once a section.
+of long sequences in oneDNN where that is faster on the machine (`mpgen.attention`; `--attention` takes one of the two
+everywhere), crops the padding that every text of a batch has instead of masking it, skips masked keys, and fuses scale,
+shift and gate; the linear layers cost the same in both. Where oneDNN and MKL have equally good kernels for a processor
+the first of these gains less. History is packed anew in every forward, as diffusers does; in a rollout mpgen packs it
+once a section.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +25,8 @@ from compare_with_diffusers import Case, Released, make_case, ours, theirs
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.attention import BACKENDS, using
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.sections import Forward
 
@@ -44,15 +47,17 @@ class Timing:
         return statistics.median(t / o for t, o in zip(self.theirs, self.ours, strict=True))
 
 
-def build(config: DiTConfig, frames: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.nn.Module, Denoiser]:
+def build(
+    config: HunyuanConfig, frames: int, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.nn.Module, Denoiser]:
     """diffusers' class and ours, with equal random weights."""
     torch.manual_seed(0)
     names = ("num_attention_heads", "attention_head_dim", "num_layers", "num_single_layers", "rope_axes_dim")
     sizes = {name: getattr(config, name) for name in names}
     with torch.device(device):
         released = Released(**sizes, has_image_proj=True, has_clean_x_embedder=True).to(dtype).eval()
-        denoiser = Denoiser(DenoiserConfig(config, semantic=None, layout=Forward(section=frames))).to(dtype).eval()
-    denoiser.load_state_dict(released.state_dict())
+        denoiser = Denoiser(DenoiserConfig(config, layout=Forward(section=frames))).to(dtype).eval()
+    denoiser.backbone.load_state_dict(released.state_dict())
     return released.requires_grad_(False), denoiser.requires_grad_(False)
 
 
@@ -119,13 +124,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=9, help="latent frames of the section (default 9)")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2], help="default 1 2")
     parser.add_argument("--pairs", type=int, default=3, help="forwards of each (default 3)")
+    parser.add_argument("--attention", choices=BACKENDS, help="mpgen's backend; default what is faster here")
     parser.add_argument("--profile", action="store_true", help="say where the time goes")
     options = parser.parse_args()
     on_gpu = options.device == "cuda"
     device = torch.device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if on_gpu else "float32"))
     head_dim = options.head_dim or (128 if on_gpu else 64)
-    config = DiTConfig(
+    config = HunyuanConfig(
         num_attention_heads=options.heads or (24 if on_gpu else 8),
         attention_head_dim=head_dim,
         num_layers=options.double or (2 if on_gpu else 4),
@@ -138,7 +144,8 @@ def main() -> None:
     for batch in options.batch:
         drawn = make_case(denoiser, (rows, columns), options.frames, batch, TEXT, PAST, 0, valid=VALID, image=IMAGE)
         case = moved(drawn, device, dtype)
-        timing, difference = pairs(released, denoiser, case, options.pairs)
+        with nullcontext() if options.attention is None else using(options.attention):
+            timing, difference = pairs(released, denoiser, case, options.pairs)
         print(
             f"batch {batch}: diffusers {statistics.median(timing.theirs):.3f} s, "
             f"mpgen {statistics.median(timing.ours):.3f} s, {timing.ratio:.2f} times as fast "

@@ -2,10 +2,10 @@
 
     python tools/carried_sharpness.py --world worlds/drift --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
 
-Videos of the world are gone through section by section, once told of their true past and once of the model's own. In
-each section the model makes its one-step estimate from several noise levels, the same in two steps, and samples of
-several steps. Sharpness is the mean absolute Laplacian of the latents, over the truth's; error is the root mean square
-of the difference to the truth.
+Videos of the world are gone through section by section, once conditioned on their true past and once on the model's
+own. In each section the model makes its one-step estimate from several noise levels, the same in two steps, and samples
+of several steps. Sharpness is the mean absolute Laplacian of the latents, over the truth's; error is the root mean
+square of the difference to the truth.
 """
 
 import argparse
@@ -23,13 +23,15 @@ from torch import Tensor
 from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.runs import load_for_generation
+from mpgen.data.dataset import VideoBatch
 from mpgen.errors import UserError
 from mpgen.flow import LogitNormal, add_noise, sigma_schedule, to_clean
 from mpgen.sampling import euler
 from mpgen.tensors import Latents
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
+from mpgen.training.objective import Objective
+from mpgen.training.targets import NextSection
 from mpgen.world.writer import load_settings, plan_world, scene_of
 
 SIGMAS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
@@ -91,22 +93,14 @@ def watch(model: LoadedModel, world: Path, videos: int, sections: int, own: bool
     encoded = [scene_latents(model, scene, sections, settings.size_px) for scene in scenes]
     start = torch.cat([first for first, _ in encoded])
     pictures = torch.cat([start_image(model, scene) for scene in scenes])
-    conditioning = model.encoders.conditioning([scene.caption for scene in scenes], pictures)
+    captions = tuple(scene.caption for scene in scenes)
+    conditioning = model.encoders.conditioning(captions, pictures).guided(model.guidance_scale)
     seen = Watch(own)
     # The last section carries nothing, so one more is given than is looked at.
     latents = torch.cat([torch.cat([*after, after[-1]], 2) for _, after in encoded])
-    for _ in section_losses(
-        model.denoiser,
-        start,
-        latents,
-        conditioning,
-        [plan.name for plan in plans],
-        forcing=seen,
-        sigma_draw=LogitNormal(),
-        noise=KeyedNoise(0, 0),
-        guidance_scale=model.guidance_scale,
-        memory_windows=0,
-    ):
+    uids = tuple(plan.name for plan in plans)
+    batch = VideoBatch(start, latents, conditioning, sections + 1, uids, captions)
+    for _ in Objective(seen, LogitNormal(), NextSection()).losses(model.denoiser, batch, KeyedNoise(0, 0)):
         pass
     return seen
 

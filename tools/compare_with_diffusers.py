@@ -14,6 +14,7 @@ import torch
 from diffusers import HunyuanVideoFramepackTransformer3DModel as Released
 from torch import Tensor
 
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.checkpoints import load_released
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
@@ -34,7 +35,7 @@ class Case:
         past: sections that are there already; without any, most of the history is missing.
         noisy: the section.
         sigma: noise level of each video.
-        conditioning: text and image features.
+        conditioning: text and image features, and the guidance scale.
     """
 
     start: Still
@@ -68,21 +69,22 @@ def make_case(
         valid: text tokens of the first video; two thirds of `text` if None.
         image: image tokens.
     """
-    config = denoiser.config
+    sizes = denoiser.backbone.config
+    widths, (_, patch_y, patch_x) = sizes.widths, sizes.patch
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    size = (config.in_channels, grid[0] * config.patch_size, grid[1] * config.patch_size)
-    channels, height, width = size
+    channels, height, width = widths.latents, grid[0] * patch_y, grid[1] * patch_x
     first = max(1, 2 * text // 3) if valid is None else valid
     lengths = torch.tensor([max(1, first - 5 * i) for i in range(batch)])
     conditioning = Conditioning(
-        normal(batch, text, config.text_embed_dim),
+        normal(batch, text, widths.text),
         torch.arange(text)[None] < lengths[:, None],
-        normal(batch, config.pooled_projection_dim),
-        normal(batch, image, config.image_proj_dim),
+        normal(batch, widths.pooled),
+        normal(batch, image, widths.image),
+        GUIDANCE_SCALE,
     )
     return Case(
         normal(batch, channels, 1, height, width),
@@ -95,10 +97,10 @@ def make_case(
 
 def ours(denoiser: Denoiser, case: Case) -> Latents:
     """The velocity by mpgen."""
-    history, memory = denoiser.begin(case.start, case.conditioning)
+    past = denoiser.begin(case.start, case.conditioning)
     for section in case.past:
-        history, memory = denoiser.remember(history, memory, section)
-    return denoiser(case.noisy, case.sigma, denoiser.pack(history, memory), case.conditioning, GUIDANCE_SCALE)
+        past = past.after(section)
+    return denoiser(case.noisy, case.sigma, past.pack(), case.conditioning)
 
 
 def theirs(released: torch.nn.Module, case: Case) -> Latents:
@@ -121,7 +123,7 @@ def released_inputs(case: Case) -> dict[str, Tensor]:
         "pooled_projections": conditioning.pooled,
         "image_embeds": conditioning.image,
         "indices_latents": indices[20:],
-        "guidance": torch.full_like(case.sigma, 1000 * GUIDANCE_SCALE),
+        "guidance": torch.full_like(case.sigma, 1000 * conditioning.guidance_scale),
         "latents_clean": torch.cat([start, at_1x], 2),
         "indices_latents_clean": indices[[0, 19]],
         "latents_history_2x": at_2x,
@@ -150,8 +152,8 @@ def main() -> None:
     options = parser.parse_args()
     rows, columns = (int(part) for part in options.grid.split("x"))
     try:
-        layout = DenoiserConfig(semantic=None, layout=Forward(section=options.frames))
-        denoiser = load_released(options.folder, layout, dtype=torch.float32)
+        config = DenoiserConfig(HunyuanConfig(), layout=Forward(section=options.frames))
+        denoiser = load_released(options.folder, config, dtype=torch.float32)
     except UserError as error:
         sys.exit(f"compare_with_diffusers: {error}")
     released = Released.from_pretrained(find(options.folder), torch_dtype=torch.float32).eval()

@@ -140,16 +140,16 @@ def start_image(model: LoadedModel, scene: Scene) -> Float[Tensor, "1 3 h w"]:
 def _expected(model: LoadedModel, scene: Scene, start: Tensor, sections: Sequence[Tensor]) -> Float[Tensor, "c t h w"]:
     """The mean of the next section, as the model has it: noise minus velocity at sigma 1."""
     denoiser = model.denoiser
-    conditioning = model.encoders.conditioning([scene.caption], start_image(model, scene))
-    history, memory = denoiser.begin(start, conditioning)
+    conditioning = model.encoders.conditioning([scene.caption], start_image(model, scene)).guided(model.guidance_scale)
+    past = denoiser.begin(start, conditioning)
     for section in sections:
-        history, memory = denoiser.remember(history, memory, section)
-    context = denoiser.pack(history, memory)
+        past = past.after(section)
+    context = past.pack()
     shape = (1, start.shape[1], denoiser.layout.section, *start.shape[3:])
     means = []
     for seed in range(DRAWS):
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        means.append(noise - denoiser(noise, torch.ones(1), context, conditioning, model.guidance_scale).float())
+        means.append(noise - denoiser(noise, torch.ones(1), context, conditioning).float())
     return torch.stack(means).mean(0)[0]
 
 

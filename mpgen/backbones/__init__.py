@@ -1,5 +1,4 @@
-"""The backbone: HunyuanVideo's diffusion transformer as FramePack extends it. It knows nothing of memory.
+"""The diffusion transformers. `base` says what one is; each has a room of its own and is listed in `registry`.
 
-Read `model.py` first; `blocks.py`, `layers.py`, `rope.py` and `patches.py` hold its parts. Parameter names are those of
-diffusers' `HunyuanVideoFramepackTransformer3DModel`.
+Nothing here knows of memory, and nothing outside knows the parts of a backbone by name.
 """

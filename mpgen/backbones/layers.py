@@ -1,12 +1,11 @@
 """Small parts shared by the blocks: embeddings of scalars, modulated norms, feed-forward, attention."""
 
 import math
-from itertools import product
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpgen.backbones.rope import rotate
@@ -93,52 +92,6 @@ class RMSNorm(nn.Module):
 
 def split_heads(x: Tokens, heads: int) -> Float[Tensor, "b h n e"]:
     return rearrange(x, "b n (h d) -> b h n d", h=heads)
-
-
-# On a CPU, attention over at least so many keys is faster as plain matrix products in oneDNN, which has kernels for
-# every make of processor, than as torch's own attention, whose products come from MKL. So many queries at a time are
-# fastest from 2,000 to 19,000 keys.
-LONG, QUERIES = 1024, 192
-
-
-def attend(
-    query: Float[Tensor, "b h n d"],
-    key: Float[Tensor, "b h m d"],
-    value: Float[Tensor, "b h m d"],
-    mask: Bool[Tensor, "#b 1 #n m"] | None,
-) -> Float[Tensor, "b n e"]:
-    """Scaled dot-product attention; a token may look where `mask` is true, everywhere without one."""
-    same_for_all = mask is None or mask.shape[2] == 1
-    in_onednn = query.device.type == "cpu" and query.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if in_onednn and same_for_all and key.shape[2] >= LONG and not _keeps_graph(query, key, value):
-        mixed = _attend_long(query, key, value, mask)
-    else:
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return rearrange(mixed, "b h n d -> b n (h d)")
-
-
-def _keeps_graph(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-def _attend_long(
-    query: Float[Tensor, "b h n d"],
-    key: Float[Tensor, "b h m d"],
-    value: Float[Tensor, "b h m d"],
-    mask: Bool[Tensor, "b 1 1 m"] | None,
-) -> Float[Tensor, "b h n d"]:
-    """The same without a graph, on a CPU, in fp32; what is masked is left out."""
-    mixed = torch.empty_like(query)
-    for video, head in product(range(query.shape[0]), range(query.shape[1])):
-        keys, values = key[video, head], value[video, head]
-        if mask is not None:
-            keys, values = keys[mask[video, 0, 0]], values[mask[video, 0, 0]]
-        keys = (keys * query.shape[-1] ** -0.5).contiguous().to_mkldnn()
-        values = values.t().contiguous().to_mkldnn()
-        for asked, answer in zip(query[video, head].split(QUERIES), mixed[video, head].split(QUERIES), strict=True):
-            scores = F.linear(asked.contiguous().to_mkldnn(), keys)
-            answer.copy_(F.linear(scores.softmax(-1), values).to_dense())
-    return mixed
 
 
 class SelfAttention(nn.Module):

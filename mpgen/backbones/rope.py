@@ -6,7 +6,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from mpgen.tensors import FrameIndices, Rotation
+from mpgen.tensors import FrameIndices, Rotation, Tokens
 
 
 def rotation_grid(
@@ -62,6 +62,11 @@ def no_rotation(batch: int, num_tokens: int, head_dim: int, device: torch.device
     """The rotation of tokens that have no place: cos 1, sin 0."""
     cos = torch.ones(batch, num_tokens, head_dim // 2, device=device)
     return torch.cat([cos, torch.zeros_like(cos)], -1)
+
+
+def placeless(tokens: Tokens, head_dim: int) -> Rotation:
+    """The rotation of tokens without a position in time or in the picture."""
+    return no_rotation(len(tokens), tokens.shape[1], head_dim, tokens.device)
 
 
 def rotate(x: Float[Tensor, "b heads n d"], rotation: Float[Tensor, "b n d"]) -> Float[Tensor, "b heads n d"]:

@@ -1,4 +1,4 @@
-"""What a run's checkpoint leaves out: the frozen backbone, which lies where the run took it from.
+"""Weights that a run's checkpoint names instead of holding: the frozen backbone, which lies where the run took it from.
 
 The checkpoint says where that was and what was there, and nothing else is taken for it.
 """
@@ -15,7 +15,7 @@ from mpgen.errors import UserError
 
 
 def describe_base(path: Path) -> dict[str, str]:
-    """What a checkpoint says of the weights that it leaves out."""
+    """What a checkpoint says of the weights that it names."""
     return {"path": str(Path(path).absolute()), "sha256": fingerprint(path)}
 
 
@@ -33,7 +33,7 @@ def fingerprint(path: Path) -> str:
 
 
 def open_weights(path: Path) -> Source:
-    """The weights at `path`, from any source; of a run's checkpoint with the backbone that it leaves out.
+    """The weights at `path`, from any source; of a run's checkpoint with the backbone that it names.
 
     Raises:
         UserError: when the path does not exist or cannot be read, or the backbone is not what it was.
@@ -48,8 +48,8 @@ def open_weights(path: Path) -> Source:
 
 
 def weights_of_run(path: Path, checkpoint: dict[str, Any]) -> Source:
-    """The network's weights in a checkpoint that was read, and the backbone that it leaves out."""
-    return {**left_out(path, checkpoint.get("mpgen", {})), **own_weights(checkpoint)}
+    """The network's weights in a checkpoint that was read, and the backbone that it names."""
+    return {**referenced(path, checkpoint.get("mpgen", {})), **own_weights(checkpoint)}
 
 
 def own_weights(checkpoint: dict[str, Any]) -> Source:
@@ -61,8 +61,8 @@ def own_weights(checkpoint: dict[str, Any]) -> Source:
     }
 
 
-def left_out(path: Path, card: dict[str, Any]) -> Source:
-    """The frozen backbone that the checkpoint at `path` leaves out, by what its card says; nothing if it is whole."""
+def referenced(path: Path, card: dict[str, Any]) -> Source:
+    """The frozen backbone that the checkpoint at `path` names, by its card; nothing if the checkpoint is whole."""
     return _open_base(path, card["base"]) if card.get("base") is not None else {}
 
 
@@ -72,10 +72,10 @@ def as_stored(tensor: Tensor | Stored) -> Stored:
 
 
 def check_base(path: Path, base: dict[str, str], found: dict[str, str]) -> None:
-    """Raises UserError unless the weights that a run begins from are those that its checkpoint left out."""
+    """Raises UserError unless the weights that a run begins from are those that its checkpoint names."""
     if base["sha256"] != found["sha256"]:
         raise UserError(
-            f"{path} leaves out the weights that were at {base['path']}: {found['path']} holds others now; "
+            f"{path} names the weights that were at {base['path']}: {found['path']} holds others now; "
             "wanted the same files, or another run (--run)"
         )
 
@@ -83,9 +83,7 @@ def check_base(path: Path, base: dict[str, str], found: dict[str, str]) -> None:
 def _open_base(path: Path, base: dict[str, str]) -> Source:
     place = Path(base["path"])
     if not place.exists():
-        raise UserError(
-            f"{path} leaves out the weights that it began from: wanted them at {place}, where that run had them"
-        )
+        raise UserError(f"{path} holds no frozen weights: wanted them at {place}, where that run had them")
     check_base(path, base, describe_base(place))
     return open_weights(place)
 

@@ -29,5 +29,5 @@ def export(
     model.denoiser.to(getattr(torch, dtype))
     export_model(model, output)
     weights = sum(parameter.numel() for parameter in model.denoiser.parameters())
-    print(f"{output}: {weights:,} parameters in {dtype}, after {model.updates:,} updates")
+    print(f"{output}: {weights:,} parameters in {dtype}, after {model.steps:,} steps")
     print(f"next:\n  mpgen generate --ckpt_path {output} --output out.mp4 --image first_frame.png --prompt '...'")

@@ -1,8 +1,9 @@
-"""LoRA for HunyuanVideo and FramePack, added to the weights while they are loaded: W + scale * up @ down.
+"""LoRA files, added to the weights while they are loaded: W + scale * up @ down.
 
-Three families of names: diffusers' and PEFT's (`transformer_blocks.0.attn.to_q.lora_A.weight`), kohya's with
-underscores (`lora_unet_transformer_blocks_0_attn_to_q.lora_down.weight` and `.alpha`), and either of them with
-Tencent's layers, whose fused rows are given to the layers they became. Our own runs' checkpoints use the first one.
+Families of names: diffusers' and PEFT's (`BLOCK.0.attn.to_q.lora_A.weight`, also with an adapter's name before
+`weight`), diffusers' old one (`lora.down`, `lora.up`), kohya's with underscores (`lora_unet_BLOCK_0_attn_to_q.lora_up`,
+`.alpha`), ComfyUI's (`diff` and `diff_b` beside, whole differences of a weight or a bias). Any of them may use another
+publisher's layers, whose fused rows are given to the layers they became. Our own checkpoints use the first one.
 """
 
 import json
@@ -11,172 +12,234 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mpgen.backbones.hunyuan.keymap import LAYERS, Rows, locate
+from mpgen.backbones.base import Backbone, Rows
 from mpgen.backbones.lora import ADAPTER
-from mpgen.checkpoints.sources import Source, metadata, open_source, read_json
+from mpgen.checkpoints.sources import BACKBONE, Source, metadata, open_source, read_json
 from mpgen.errors import UserError
 
-PREFIXES = re.compile(r"^(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.)+")
+PREFIXES = re.compile(r"^(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.|backbone\.)+")
 KOHYA = re.compile(r"^lora_(unet|transformer)_")
-NAME = re.compile(r"^(?P<layer>.+?)\.(?P<part>lora_A|lora_B|lora_down|lora_up|alpha)(\.default)?(\.weight)?$")
-DOWN, UP = ("lora_A", "lora_down"), ("lora_B", "lora_up")
+NAME = re.compile(
+    r"^(?P<layer>.+?)\.(?:(?P<half>lora_A|lora_B|lora[_.]down|lora[_.]up)"
+    r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.weight)?|(?P<whole>alpha|diff|diff_b))$"
+)
+KINDS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
 
 
 @dataclass(frozen=True)
-class Update:
-    """What a LoRA adds to one weight.
+class LoraFile:
+    """A file and how much of it is added.
 
     Args:
-        down: to the rank.
-        up: from the rank; only the rows of this weight.
-        scale: alpha over rank.
+        path: a safetensors file, a pickled one of plain tensors, or a folder that holds one.
+        strength: all of it is multiplied by this.
     """
 
-    down: Tensor
+    path: Path
+    strength: float = 1.0
+
+    @classmethod
+    def parse(cls, given: "Path | LoraFile") -> "LoraFile":
+        """`FILE` or `FILE@STRENGTH`, such as style.safetensors@0.8."""
+        if isinstance(given, LoraFile):
+            return given
+        path, at, strength = str(given).rpartition("@")
+        if not at or Path(given).exists():
+            return cls(Path(given))
+        try:
+            return cls(Path(path), float(strength))
+        except ValueError:
+            raise UserError(f"--lora {given}: {strength!r} is not a strength: wanted FILE or FILE@0.8") from None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a LoRA adds to one weight or bias.
+
+    Args:
+        down: to the rank; None where `up` is the whole difference.
+        up: from the rank; only the rows of this weight.
+        scale: alpha over rank, times the strength.
+    """
+
+    down: Tensor | None
     up: Tensor
     scale: float
 
     def added_to(self, weight: Tensor) -> Tensor:
         """The sum, in fp32."""
-        product = self.up.float().flatten(1) @ self.down.float().flatten(1)
-        return weight.float() + self.scale * product.view(weight.shape)
+        up = self.up.float()
+        product = up if self.down is None else up.flatten(1) @ self.down.float().flatten(1)
+        return weight.float() + self.scale * product.reshape(weight.shape)
 
 
-def read_lora(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
-    """The updates of a LoRA file, or of a folder that holds one, by the released names of the weights.
+def read_lora(given: Path | LoraFile, backbone: Backbone) -> list[dict[str, Adapter]]:
+    """The adapters of a LoRA file, by the names of the denoiser's weights; whole differences come last.
 
     Args:
-        path: a safetensors file, or a folder with one and perhaps PEFT's `adapter_config.json`.
-        shapes: of every tensor of the network.
+        given: which, and how much of it.
+        backbone: what they adapt.
 
     Raises:
-        UserError: when the file is missing or damaged, or a name or shape in it fits no layer.
+        UserError: when the file is missing or damaged, holds numbers that are not finite, or a name or shape in it
+            fits no layer.
     """
-    path = Path(path)
-    return _read_updates(path, open_source(path), shapes, _scale_beside(path))
+    file = LoraFile.parse(given)
+    return _read_adapters(file.path, open_source(file.path), backbone, _scale_beside(file.path), file.strength)
 
 
-def merged_updates(
-    source: Source, path: Path, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[Source, dict[str, Update]]:
-    """A run's weights, apart from the updates that it learned beside them; so a network without such layers gets both.
+def split_adapters(source: Source, path: Path, backbone: Backbone) -> tuple[Source, list[dict[str, Adapter]]]:
+    """A run's weights, and apart from them the adapters that it trained, to be merged into a network without any.
 
     Args:
         source: the weights.
         path: where they are from, for errors.
-        shapes: of every tensor of the network; where it has such layers itself, there is nothing to take apart.
+        backbone: of the network; where it has adapters itself, nothing is taken apart.
     """
     learned = {name: stored for name, stored in source.items() if ADAPTER in name}
-    if not learned or any(ADAPTER in name for name in shapes):
-        return source, {}
+    if not learned or any(ADAPTER in name for name, _ in backbone.named_parameters()):
+        return source, []
     plain = {name: stored for name, stored in source.items() if name not in learned}
-    return plain, _read_updates(path, learned, shapes, scale=1.0)
+    return plain, _read_adapters(path, learned, backbone, scale=1.0, strength=1.0)
 
 
-def _read_updates(path: Path, source: Source, shapes: Mapping[str, tuple[int, ...]], scale: float) -> dict[str, Update]:
-    """The updates among named tensors, of which there must be no others.
+def _read_adapters(
+    path: Path, source: Source, backbone: Backbone, scale: float, strength: float
+) -> list[dict[str, Adapter]]:
+    """The adapters among named tensors, of which there must be no others.
 
     Args:
         path: where they are from, for errors.
         source: the tensors.
-        shapes: of every tensor of the network.
-        scale: of updates that do not say theirs.
+        backbone: what they adapt.
+        scale: of adapters that do not say theirs.
+        strength: of all.
     """
-    layers = _layers(shapes)
-    flat = {layer.replace(".", "_"): layer for layer in layers}
-    parts: dict[str, dict[str, str]] = {}
-    strangers = []
-    for name in source:
-        match = NAME.match(name)
-        layer = None if match is None else _meant(match["layer"], layers, flat)
-        if layer is None:
-            strangers.append(name)
-        else:
-            kind = "down" if match["part"] in DOWN else "up" if match["part"] in UP else "alpha"
-            parts.setdefault(layer, {})[kind] = name
-    halves = [layer for layer, found in parts.items() if not {"down", "up"} <= found.keys()]
-    if strangers or not parts:
-        said = f"{len(strangers)} unexpected ({', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''})"
-        raise UserError(f"{path} is no LoRA of this model: {said if strangers else 'it is empty'}")
-    if halves:
-        raise UserError(f"{path} holds half an update of {', '.join(halves[:8])}: wanted down and up")
-    updates: dict[str, Update] = {}
-    for layer, found in parts.items():
-        updates |= _updates_of(path, source, layers[layer], found, shapes, scale)
-    return updates
+    shapes = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    reader = _Reader(path, source, backbone, shapes)
+    low_rank: dict[str, Adapter] = {}
+    whole: dict[str, Adapter] = {}
+    for layer, found in reader.parts().items():
+        located = reader.layers[layer]
+        if "up" in found:
+            low_rank |= reader.low_rank(located, found, scale, strength)
+        if "diff" in found:
+            whole |= reader.whole(located, found["diff"], strength)
+        if "diff_b" in found:
+            biases = {f"{name.removesuffix('.weight')}.bias": rows for name, rows in located.items()}
+            whole |= reader.whole(biases, found["diff_b"], strength)
+    return [low_rank, whole]
 
 
-def _layers(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, Rows]]:
-    """Every layer that a LoRA may name, released or Tencent's: which weights it is, and which rows each gets."""
+class _Reader:
+    """One file's tensors beside the layers that they may belong to."""
+
+    def __init__(self, path: Path, source: Source, backbone: Backbone, shapes: Mapping[str, tuple[int, ...]]):
+        self.path, self.source, self.shapes = path, source, shapes
+        self.layers = _layers(backbone, shapes)
+        self.flat = {layer.replace(".", "_"): layer for layer in self.layers}
+
+    def parts(self) -> dict[str, dict[str, str]]:
+        """The names of each layer's tensors: down, up, alpha, diff, diff_b."""
+        parts: dict[str, dict[str, str]] = {}
+        strangers, adapters = [], set()
+        for name in self.source:
+            match = NAME.match(name)
+            layer = None if match is None else self._meant(match["layer"])
+            if layer is None:
+                strangers.append(name)
+                continue
+            parts.setdefault(layer, {})[match["whole"] or KINDS[match["half"]]] = name
+            if match["half"]:
+                adapters.add(match["adapter"] or "default")
+        if strangers or not parts:
+            said = f"{len(strangers)} unexpected ({', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''})"
+            raise UserError(f"{self.path} is no LoRA of this model: {said if strangers else 'it is empty'}")
+        if len(adapters) > 1:
+            raise UserError(f"{self.path} holds the adapters {', '.join(sorted(adapters))}: wanted one in a file")
+        halves = [layer for layer, found in parts.items() if ("down" in found) != ("up" in found)]
+        if halves:
+            raise UserError(f"{self.path} holds half an adapter of {', '.join(halves[:8])}: wanted down and up")
+        return parts
+
+    def low_rank(
+        self, located: Mapping[str, Rows], found: Mapping[str, str], scale: float, strength: float
+    ) -> dict[str, Adapter]:
+        down, up = self._read(found["down"]), self._read(found["up"])
+        rank = down.shape[0]
+        if "alpha" in found:
+            scale = float(self._read(found["alpha"])) / rank
+        total = sum(self.shapes[name][0] for name in located)
+        columns = [torch.Size(self.shapes[name][1:]).numel() for name in located]
+        if up.shape[0] != total or up[0].numel() != rank or any(down[0].numel() != number for number in columns):
+            raise UserError(
+                f"{self.path}: {found['up']} {list(up.shape)} and {found['down']} {list(down.shape)} do not fit: "
+                f"wanted {total} rows and {columns[0]} columns"
+            )
+        return {BACKBONE + name: Adapter(down, _cut(up, rows), scale * strength) for name, rows in located.items()}
+
+    def whole(self, located: Mapping[str, Rows], tensor: str, strength: float) -> dict[str, Adapter]:
+        difference = self._read(tensor)
+        shapes = [self.shapes.get(name) for name in located]
+        total = sum(shape[0] for shape in shapes if shape)
+        if None in shapes or difference.shape[0] != total or {tuple(difference.shape[1:])} != {s[1:] for s in shapes}:
+            raise UserError(f"{self.path}: {tensor} {list(difference.shape)} does not fit {', '.join(located)}")
+        return {BACKBONE + name: Adapter(None, _cut(difference, rows), strength) for name, rows in located.items()}
+
+    def _read(self, name: str) -> Tensor:
+        tensor = self.source[name].read().clone()
+        if not torch.isfinite(tensor.float()).all():
+            raise UserError(f"{self.path}: {name} holds numbers that are not finite: wanted another LoRA")
+        return tensor
+
+    def _meant(self, name: str) -> str | None:
+        """The layer that a LoRA means: prefixes removed, and kohya's underscores made dots again."""
+        if KOHYA.match(name):
+            return self.flat.get(KOHYA.sub("", name))
+        plain = PREFIXES.sub("", name)
+        return plain if plain in self.layers else None
+
+
+def _cut(tensor: Tensor, rows: Rows) -> Tensor:
+    return torch.cat([tensor[first:end] for first, end in rows.pieces])
+
+
+def _layers(backbone: Backbone, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, dict[str, Rows]]:
+    """Every layer that a LoRA may name, under any published name: which weights it is, and which rows each gets."""
     num_rows = {name: shape[0] for name, shape in shapes.items()}
     layers = {
         name.removesuffix(".weight"): {name: Rows(name, ((0, shape[0]),))}
         for name, shape in shapes.items()
         if name.endswith(".weight") and len(shape) > 1
     }
-    for origin in LAYERS:
+    for origin in backbone.origin_layers():
         for number in count():
             layer = origin.format(number)
-            places = locate(f"{layer}.weight", num_rows)
-            if places and all(len(shapes[name]) > 1 for name in places):
-                layers[layer] = places
-            if not places or layer == origin:
+            located = backbone.locate(f"{layer}.weight", num_rows)
+            if located and all(len(shapes[name]) > 1 for name in located):
+                layers[layer] = located
+            if not located or layer == origin:
                 break
     return layers
 
 
-def _meant(name: str, layers: Mapping[str, object], flat: Mapping[str, str]) -> str | None:
-    """The layer that a LoRA means: prefixes taken off, and kohya's underscores made dots again."""
-    if KOHYA.match(name):
-        return flat.get(KOHYA.sub("", name))
-    plain = PREFIXES.sub("", name)
-    return plain if plain in layers else None
-
-
-def _updates_of(
-    path: Path,
-    source: Source,
-    places: Mapping[str, Rows],
-    found: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
-    default: float,
-) -> dict[str, Update]:
-    down, up = source[found["down"]].read().clone(), source[found["up"]].read().clone()
-    rank = down.shape[0]
-    scale = default
-    if "alpha" in found:
-        scale = float(source[found["alpha"]].read()) / rank
-    total = sum(shapes[name][0] for name in places)
-    columns = [torch.Size(shapes[name][1:]).numel() for name in places]
-    if up.shape[0] != total or up[0].numel() != rank or any(down[0].numel() != number for number in columns):
-        raise UserError(
-            f"{path}: {found['up']} {list(up.shape)} and {found['down']} {list(down.shape)} do not fit: "
-            f"wanted {total} rows and {columns[0]} columns"
-        )
-    return {
-        name: Update(down, torch.cat([up[first:end] for first, end in rows.pieces]), scale)
-        for name, rows in places.items()
-    }
-
-
 def _scale_beside(path: Path) -> float:
     """Alpha over rank where PEFT or diffusers wrote it beside the tensors; 1 where nothing says it."""
-    if path.is_dir() and (path / "adapter_config.json").exists():
-        settings, prefix = read_json(path / "adapter_config.json"), ""
-    else:
-        file = path if path.is_file() else sorted(path.glob("*.safetensors"))[0]
-        text = metadata(file).get("lora_adapter_metadata") if file.suffix == ".safetensors" else None
-        if text is None:
-            return 1.0
-        settings, prefix = json.loads(text), "transformer."
-    asked = {key.removeprefix(prefix): value for key, value in settings.items()}
+    folder, files = (path, sorted(path.glob("*.safetensors"))) if path.is_dir() else (path.parent, [path])
+    settings: dict[str, Any] = {}
+    if (folder / "adapter_config.json").exists() and (path.is_dir() or path.name.startswith("adapter_model")):
+        settings = read_json(folder / "adapter_config.json")
+    elif files and files[0].suffix == ".safetensors" and "lora_adapter_metadata" in metadata(files[0]):
+        described = json.loads(metadata(files[0])["lora_adapter_metadata"])
+        settings = {key.removeprefix("transformer."): value for key, value in described.items()}
     for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
-        if asked.get(key):
-            raise UserError(f"{path}: {key} is {asked[key]!r}: wanted a LoRA without it")
-    if "lora_alpha" not in asked or "r" not in asked:
+        if settings.get(key):
+            raise UserError(f"{path}: {key} is {settings[key]!r}: wanted a LoRA without it")
+    if "lora_alpha" not in settings or "r" not in settings:
         return 1.0
-    return asked["lora_alpha"] / asked["r"]
+    return settings["lora_alpha"] / settings["r"]

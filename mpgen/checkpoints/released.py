@@ -1,50 +1,41 @@
 """A network of released weights: sizes from `config.json`, tensors straight from the files, LoRA added on the way.
 
 A released folder is diffusers' (the transformer's own, or a pipeline's with a `transformer` folder); a file or folder
-of Tencent's says nothing of its sizes, so they are those of the config given, by default the released 13B.
+of another publisher says nothing of its sizes, so they are those of the config given, by default the released ones.
 """
 
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from mpgen.backbones.hunyuan.model import DiTConfig
-from mpgen.backbones.lora import ADAPTER, updated_layers
+from mpgen.backbones.base import BackboneConfig
+from mpgen.backbones.lora import ADAPTER, adapted_layers
+from mpgen.backbones.registry import BACKBONES, RELEASED
 from mpgen.checkpoints.base import open_weights
-from mpgen.checkpoints.lora import read_lora
-from mpgen.checkpoints.sources import Source, find_transformer, in_released_names, open_source, read_json
-from mpgen.checkpoints.weights import FRAMEPACK, MEMORY, fill, lacks
-from mpgen.denoiser import Denoiser, DenoiserConfig, make_memory
+from mpgen.checkpoints.lora import LoraFile, read_lora
+from mpgen.checkpoints.scaled import with_scales
+from mpgen.checkpoints.sources import BACKBONE, MEMORY, Source, find_transformer, in_own_names, open_source, read_json
+from mpgen.checkpoints.weights import fill, lacks
+from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
-
-FRAMEPACK_CLASS = "HunyuanVideoFramepackTransformer3DModel"  # diffusers' name
-CLASSES = (FRAMEPACK_CLASS, "HunyuanVideoTransformer3DModelPacked", "HunyuanVideoTransformer3DModel")
-REFINER_RATIO = 4.0  # diffusers' text refiner has this ratio whatever `mlp_ratio` says
-# Keys of `config.json` that are no sizes, and what the network does.
-BEHAVIOUR: dict[str, tuple[Any, ...]] = {
-    "qk_norm": ("rms_norm",),
-    "guidance_embeds": (True,),
-    "image_condition_type": (None,),
-    "has_image_proj": (True,),
-    "has_clean_x_embedder": (True,),
-}
-FRAMEPACK_ONLY = ("has_image_proj", "has_clean_x_embedder", "image_proj_dim")
 
 
 def load_released(
-    path: Path, config: DenoiserConfig | None = None, lora: Sequence[Path] = (), dtype: torch.dtype | None = None
+    path: Path,
+    config: DenoiserConfig | None = None,
+    lora: Sequence[Path | LoraFile] = (),
+    dtype: torch.dtype | None = None,
 ) -> Denoiser:
     """The network of released weights, in evaluation mode and without gradients; peak memory is about the model's size.
 
     Args:
-        path: a released folder, or Tencent's file or folder.
-        config: memory, layout and frame indices; the backbone's sizes are those of `config.json` where there is one.
-            Without a config there is no memory.
-        lora: LoRA files to merge.
+        path: a released folder, or a file or folder of another publisher that a backbone knows.
+        config: memory, layout and frame indices; the backbone is that of `config.json` where there is one. Without a
+            config there is no memory.
+        lora: LoRA files to merge; a path may end in @STRENGTH.
         dtype: of the parameters; the widest of the files if None.
 
     Raises:
@@ -52,19 +43,18 @@ def load_released(
     """
     folder = find_transformer(Path(path))
     source = open_source(folder)
-    config = config or DenoiserConfig(semantic=None)
-    described = folder if folder.is_dir() else folder.parent
-    if (described / "config.json").exists():
-        config = replace(config, dit=read_dit_config(described / "config.json"))
-    elif lacks(source, ("double_blocks.",)):
-        raise UserError(f"{described / 'config.json'} does not exist: wanted it beside released weights")
+    described = (folder if folder.is_dir() else folder.parent) / "config.json"
+    if described.exists():
+        backbone = read_backbone_config(described)
+    else:
+        backbone = _recognised(source, described) if config is None else config.backbone
+    config = DenoiserConfig(backbone) if config is None else replace(config, backbone=backbone)
     dtype = dtype or _widest(source)
     with torch.device("meta"):
         denoiser = Denoiser(config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
-    updates = [read_lora(file, shapes) for file in lora]
+    adapters = [adapter for file in lora for adapter in read_lora(file, denoiser.backbone)]
     _make_what_is_new(denoiser, config, source, dtype, seed=0)
-    fill(denoiser, source, Path(path), updates, dtype)
+    fill(denoiser, source, Path(path), adapters, dtype)
     return denoiser.eval().requires_grad_(False)
 
 
@@ -84,51 +74,37 @@ def begin_from(path: Path, config: DenoiserConfig, seed: int) -> tuple[Denoiser,
     source = open_weights(path)
     with torch.device("meta"):
         denoiser = Denoiser(config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
+    names = denoiser.state_dict().keys()
     _make_what_is_new(denoiser, config, source, torch.float32, seed)
     fill(denoiser, source, Path(path))
-    return denoiser, frozenset(shapes.keys() & in_released_names(source, shapes).keys())
+    return denoiser, frozenset(names & in_own_names(with_scales(source, Path(path)), denoiser.backbone).keys())
 
 
-def read_dit_config(path: Path) -> DiTConfig:
-    """The sizes in a released `config.json`.
+def read_backbone_config(path: Path) -> BackboneConfig:
+    """The backbone that a released `config.json` describes.
 
     Raises:
         UserError: when it is of another model, or asks for something that the network does not do.
     """
-    given = read_json(path)
-    name = given.get("_class_name")
-    if name not in CLASSES:
-        raise UserError(f"{path} is of a {name}: wanted one of {', '.join(CLASSES)}")
-    sizes = {f.name: f for f in fields(DiTConfig) if f.name != "refiner_mlp_ratio"}
-    settings = {key: value for key, value in given.items() if not key.startswith("_")}
-    plain_hunyuan = name == CLASSES[2]
-    for key, value in settings.items():
-        if key == "out_channels":
-            allowed: tuple[Any, ...] = (settings.get("in_channels", 16), None)
-        elif key in sizes or (plain_hunyuan and key in FRAMEPACK_ONLY):
-            continue
-        else:
-            allowed = BEHAVIOUR.get(key, (None, False))
-        if value not in allowed:
-            raise UserError(f"{path}: {key} is {value!r}, wanted {allowed[0]!r}: this network does nothing else")
-    if not plain_hunyuan:
-        for key in ("has_image_proj", "has_clean_x_embedder"):
-            if not settings.get(key, False):  # diffusers' defaults are false, with which its own class cannot run
-                raise UserError(f"{path}: {key} is not true: wanted weights of FramePack")
-    chosen = {key: settings[key] for key in sizes if key in settings}
-    for key, value in chosen.items():
-        default = sizes[key].default
-        assert default is not MISSING
-        kinds = (list, tuple) if isinstance(default, tuple) else (int, float) if isinstance(default, float) else (int,)
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise UserError(f"{path}: {key} is {value!r}, wanted something like {default!r}")
-    if "rope_axes_dim" in chosen:
-        chosen["rope_axes_dim"] = tuple(chosen["rope_axes_dim"])
+    card = read_json(path)
+    name = card.get("_class_name")
+    if name not in RELEASED:
+        raise UserError(f"{path} is of a {name}: wanted one of {', '.join(RELEASED)}")
     try:
-        return DiTConfig(**chosen, refiner_mlp_ratio=REFINER_RATIO)
-    except ValueError as error:
+        return RELEASED[name].from_released(card)
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _recognised(source: Source, described: Path) -> BackboneConfig:
+    """The backbone, in its released size, that knows these names of another publisher."""
+    for config in BACKBONES:
+        with torch.device("meta"):
+            backbone = config().build()
+        num_rows = {name: len(tensor) for name, tensor in backbone.state_dict().items()}
+        if any(name not in num_rows and backbone.locate(name, num_rows) for name in source):
+            return config()
+    raise UserError(f"{described} does not exist: wanted it beside released weights")
 
 
 def _widest(source: Source) -> torch.dtype:
@@ -141,16 +117,15 @@ def _make_what_is_new(
     denoiser: Denoiser, config: DenoiserConfig, source: Source, dtype: torch.dtype, seed: int
 ) -> None:
     """Storage for the layers that the source has not; `fill` sets what matters of their values."""
+    backbone = denoiser.backbone
+    named = in_own_names({name: stored for name, stored in source.items() if "scale" not in name}, backbone)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if lacks(source, (MEMORY,)) and config.semantic is not None:
-            denoiser.semantic_pack = make_memory(config).to(dtype)
-        if lacks(source, FRAMEPACK):
-            denoiser.clean_x_embedder.to_empty(device="cpu").to(dtype)
-            projection = denoiser.image_projection.to_empty(device="cpu").to(dtype)
-            for layer in (projection.up, projection.down):
-                torch.nn.init.xavier_uniform_(layer.weight)
-                torch.nn.init.zeros_(layer.bias)
+        if lacks(named, (MEMORY,)) and config.memory is not None:
+            denoiser.memory = config.memory.build(config.backbone).to(dtype)
+        if lacks(named, tuple(BACKBONE + name for name in backbone.additions)):
+            for name in backbone.additions:
+                backbone.get_submodule(name.removesuffix(".")).to_empty(device="cpu").to(dtype)
         if not any(ADAPTER in name for name in source):
-            for layer in updated_layers(denoiser):
-                layer.begin_anew(dtype)
+            for layer in adapted_layers(denoiser):
+                layer.initialise_adapter(dtype)

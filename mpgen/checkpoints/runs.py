@@ -8,7 +8,7 @@ import torch
 from jsonargparse import ArgumentError
 
 from mpgen import __version__
-from mpgen.checkpoints.base import as_stored, left_out, own_weights
+from mpgen.checkpoints.base import as_stored, own_weights, referenced
 from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
 from mpgen.checkpoints.shards import is_sharded, open_shards
 from mpgen.checkpoints.sources import FULL, Source, load_plain, open_source, read_json
@@ -18,7 +18,7 @@ from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
 
 Kind = TypeVar("Kind")
-UPDATES = "updates"  # in the card of an exported model
+STEPS = "steps"  # in the card of an exported model
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class LoadedModel:
         guidance_scale: the distilled CFG scale that it was trained with.
         height_px, width_px, fps: of the videos that it was trained with.
         path: the checkpoint.
-        updates: optimizer steps behind it.
+        steps: optimizer steps behind it.
         card: what the checkpoint says of itself, in plain types.
     """
 
@@ -42,7 +42,7 @@ class LoadedModel:
     width_px: int
     fps: float
     path: Path
-    updates: int
+    steps: int
     card: dict[str, Any]
 
 
@@ -72,13 +72,13 @@ class Trained:
     Args:
         path: a checkpoint of `mpgen fit` or a folder of `mpgen export`.
         card: what it says of itself, in plain types.
-        updates: optimizer steps behind it.
-        weights: those that it holds itself; a frozen backbone that a checkpoint leaves out is not among them.
+        steps: optimizer steps behind it.
+        weights: those that it holds itself; a frozen backbone that a checkpoint only names is not among them.
     """
 
     path: Path
     card: dict[str, Any]
-    updates: int
+    steps: int
     weights: Source
 
     def rebuild(self, kind: type[Kind], key: str) -> Kind:
@@ -98,7 +98,7 @@ class Trained:
 
     @property
     def network(self) -> DenoiserConfig:
-        """The network to load it into: low-rank updates are merged then."""
+        """The network to load it into: LoRA adapters are merged then."""
         return replace(self.rebuild(DenoiserConfig, "denoiser"), lora=None)
 
 
@@ -111,7 +111,7 @@ def open_trained(path: Path, ema: bool = True) -> Trained:
     path = Path(path)
     if path.is_dir() and not is_sharded(path):
         card = _card_of_folder(path)
-        return Trained(path, card, card[UPDATES], open_source(path / FULL))
+        return Trained(path, card, card[STEPS], open_source(path / FULL))
     checkpoint = read_checkpoint(path)
     if "mpgen" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of mpgen fit: it does not say what model it holds")
@@ -133,7 +133,7 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
     card = trained.card | {"denoiser": to_plain(network)["init_args"]}
     denoiser = Denoiser(network)
     encoders = trained.rebuild(Encoders, "encoders")
-    fill(denoiser, {**left_out(trained.path, card), **trained.weights}, trained.path)
+    fill(denoiser, {**referenced(trained.path, card), **trained.weights}, trained.path)
     if encoders.fingerprint != card["encoders"]["fingerprint"]:
         raise UserError(f"{path} was trained with other encoder weights than {card['encoders']['class_path']} has now")
     return LoadedModel(
@@ -144,7 +144,7 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
         card["width_px"],
         card["fps"],
         trained.path,
-        trained.updates,
+        trained.steps,
         card,
     )
 
@@ -169,7 +169,7 @@ def _card_of_folder(folder: Path) -> dict[str, Any]:
     if not (folder / FULL).is_file():
         raise UserError(f"{folder} holds no {FULL}: wanted a checkpoint of mpgen fit or a folder of mpgen export")
     card = read_json(folder / "config.json")
-    absent = [key for key in (*_CARD_KEYS, UPDATES) if key not in card]
+    absent = [key for key in (*_CARD_KEYS, STEPS) if key not in card]
     if absent:
         raise UserError(f"{folder / 'config.json'} lacks {', '.join(absent)}: wanted the card that mpgen export wrote")
     return card

@@ -1,7 +1,7 @@
 """Any source of weights as named tensors that are read one at a time, so that loading needs little more than the model.
 
 Sources: a safetensors file; a folder of them, with or without an index; a Lightning checkpoint of ours; a pickled file
-of plain tensors, as Tencent published. Tencent's names become the released ones here.
+of plain tensors, as some publishers have it. Names of other publishers become our own here, by the backbone's table.
 """
 
 import json
@@ -18,11 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mpgen.backbones.hunyuan.keymap import Rows, locate, released_names
+from mpgen.backbones.base import Backbone, Rows
 from mpgen.checkpoints.plain import one_line
 from mpgen.errors import UserError
 
 PREFIX = "denoiser."  # of the network in a Lightning checkpoint
+BACKBONE, MEMORY = OWN = ("backbone.", "memory.")  # of its parts in the network
 FULL = "mpgen.safetensors"  # all weights of a model of ours, in a folder that `mpgen export` wrote
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 DTYPES = {
@@ -72,29 +73,27 @@ def find_transformer(path: Path) -> Path:
     return path / "transformer" if (path / "transformer").is_dir() else path
 
 
-def in_released_names(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> Source:
-    """The source under the released names; names that are in no table stay as they are.
+def in_own_names(source: Source, backbone: Backbone) -> Source:
+    """The source under the denoiser's names; what no table knows stays as it is.
 
     Args:
-        source: with released names or Tencent's.
-        shapes: of every tensor of the network; they say where fused tensors are cut.
+        source: with our names, released ones, or those of another publisher that the backbone knows.
+        backbone: says which of its parameters a released tensor holds.
     """
-    if not any(name.startswith(("double_blocks.", "img_in.")) for name in source):
-        return source
-    num_rows = {name: shape[0] for name, shape in shapes.items()}
+    num_rows = {name: len(tensor) for name, tensor in backbone.state_dict().items()}
     renamed: dict[str, Stored] = {}
     for origin, stored in source.items():
-        places = locate(origin, num_rows)
-        total = sum(num_rows[name] for name in places)
-        if places and stored.shape[:1] != (total,):
+        located = {} if origin.startswith(OWN) else backbone.locate(origin, num_rows)
+        total = sum(num_rows[name] for name in located)
+        if located and stored.shape[:1] != (total,) and origin not in located:
             raise UserError(
-                f"{origin} has the shape {list(stored.shape)}: wanted {total} rows, those of "
-                f"{', '.join(released_names(origin))}"
+                f"{origin} has the shape {list(stored.shape)}: wanted {total} rows, those of {', '.join(located)}"
             )
-        for name, rows in places.items():
-            renamed[name] = _rows_of(stored, rows, num_rows[name])
-        if not places:
-            renamed[origin] = stored
+        for name, rows in located.items():
+            whole = rows.pieces == ((0, total),)
+            renamed[BACKBONE + name] = stored if whole else _rows_of(stored, rows, num_rows[name])
+        if not located:
+            renamed[origin if origin.startswith(OWN) else BACKBONE + origin] = stored
     return renamed
 
 
@@ -223,7 +222,10 @@ def _open_pickle(path: Path) -> Source:
     if isinstance(content, dict) and "state_dict" in content:
         content, prefix = content["state_dict"], PREFIX
     elif isinstance(content, dict) and isinstance(content.get("module"), dict):
-        content = content["module"]  # Tencent's
+        content = content["module"]  # so the original HunyuanVideo files have it
+    scales = path.with_name(f"{path.stem}_map{path.suffix}")  # of weights in 8 bits
+    if isinstance(content, dict) and scales.is_file():
+        content = content | {f"{layer}.scale_weight": scale for layer, scale in load_plain(scales).items()}
     if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise UserError(f"{path} holds something else than named weights: wanted a checkpoint of mpgen or HunyuanVideo")
     return {

@@ -8,21 +8,18 @@ from torch import Tensor, nn
 
 from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import open_weights
-from mpgen.checkpoints.lora import Update, merged_updates
-from mpgen.checkpoints.sources import Source, in_released_names
+from mpgen.checkpoints.lora import Adapter, split_adapters
+from mpgen.checkpoints.scaled import with_scales
+from mpgen.checkpoints.sources import BACKBONE, MEMORY, Source, in_own_names
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
-
-MEMORY = "semantic_pack."
-# What FramePack added to HunyuanVideo: absent, all of it, from a plain HunyuanVideo checkpoint.
-FRAMEPACK = ("clean_x_embedder.", "image_projection.")
 
 
 def load_weights(denoiser: Denoiser, path: Path) -> None:
     """Copies weights into `denoiser`, from any source that `mpgen.checkpoints.sources` knows.
 
     Of a folder that `mpgen export` wrote all weights are taken, of a pipeline's folder those of its transformer, of a
-    run's checkpoint those that it leaves out too.
+    run's checkpoint those that it names too.
 
     Raises:
         UserError: when the path does not exist, cannot be read, or its names or shapes do not fit.
@@ -34,64 +31,73 @@ def fill(
     denoiser: Denoiser,
     source: Source,
     path: Path,
-    updates: Iterable[Mapping[str, Update]] = (),
+    adapters: Iterable[Mapping[str, Adapter]] = (),
     dtype: torch.dtype | None = None,
 ) -> None:
     """Copies `source` into `denoiser`; parameters without storage (on the meta device) get theirs now.
 
-    Without a memory in the source, the memory is made neutral; without FramePack's layers (plain HunyuanVideo), the
-    history embeddings are made from the patch embedding by FramePack's recipe and image tokens begin as zeros, our
-    choice. The denoiser's own values of these layers must be there then, on a real device; so must those of low-rank
-    updates that the source lacks. Such updates in the source are merged where the network has none.
+    A source without a memory leaves the memory at its initial values; one without what FramePack added to the original
+    model gets those layers by FramePack's recipe. The denoiser's own values of these layers must be there then, on a
+    real device; so must those of adapters that the source lacks. Adapters in the source are merged where the network
+    has none.
 
     Args:
         denoiser: the network.
         source: named tensors.
         path: where they are from, for errors.
-        updates: LoRA files to add on the way.
+        adapters: LoRA files to merge.
         dtype: of parameters that get their storage now; that of the source if None.
     """
+    backbone = denoiser.backbone
     wanted = denoiser.state_dict()
-    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-    source, learned = merged_updates(in_released_names(source, shapes), path, shapes)
-    updates = (*updates, learned)
+    source, learned = split_adapters(in_own_names(with_scales(source, path), backbone), path, backbone)
+    adapters = (*adapters, *learned)
     if not any(ADAPTER in name for name in source):
         wanted = {name: tensor for name, tensor in wanted.items() if ADAPTER not in name}
-    absent = tuple(prefix for prefix in (MEMORY, *FRAMEPACK) if lacks(source, (prefix,)))
-    gaps = tuple(prefix for prefix in absent if prefix == MEMORY or lacks(source, FRAMEPACK))
-    _check(wanted, source, path, gaps)
+    additions = tuple(BACKBONE + name for name in backbone.additions)
+    lacks_memory, lacks_additions = lacks(source, (MEMORY,)), lacks(source, additions)
+    _check(wanted, source, path, (MEMORY,) * lacks_memory + additions * lacks_additions)
     for name, stored in source.items():
         tensor = stored.read()
-        for update in updates:
-            if name in update:
-                tensor = update[name].added_to(tensor)
-        own = torch.bfloat16 if stored.dtype.itemsize == 1 else stored.dtype  # no layer computes in 8 bits
-        _place(denoiser, name, tensor, dtype or own)
-    if FRAMEPACK[0] in gaps:
-        denoiser.clean_x_embedder.initialise_from(denoiser.x_embedder)
-        nn.init.zeros_(denoiser.image_projection.down.weight)
-        nn.init.zeros_(denoiser.image_projection.down.bias)
-    if MEMORY in gaps:
-        denoiser.begin_memory()
+        for adapter in adapters:
+            if name in adapter:
+                tensor = adapter[name].added_to(tensor)
+        refuse_nonfinite(tensor, path, name)
+        _place(denoiser, name, tensor, dtype or stored.dtype)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        if lacks_additions:
+            backbone.initialise_additions()
+        if lacks_memory and denoiser.memory is not None:
+            denoiser.memory.initialise_from(backbone)
 
 
 @torch.no_grad()
-def lay_over(denoiser: Denoiser, source: Source, path: Path) -> None:
-    """Copies a part of a network's weights into `denoiser`; low-rank updates are added to what is there.
+def override(denoiser: Denoiser, source: Source, path: Path) -> None:
+    """Copies a part of a network's weights into `denoiser`; adapters are added to what is there.
 
     Raises:
         UserError: when a name or a shape does not fit.
     """
     wanted = denoiser.state_dict()
-    plain, updates = merged_updates(source, path, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    plain, adapters = split_adapters(source, path, denoiser.backbone)
     for name, stored in plain.items():
         if name not in wanted or tuple(wanted[name].shape) != stored.shape:
             there = list(wanted[name].shape) if name in wanted else "absent"
             raise UserError(f"--memory {path} does not fit --model: {name} is {list(stored.shape)} there, {there} here")
     for name, stored in plain.items():
-        wanted[name].copy_(stored.read())
-    for name, update in updates.items():
-        wanted[name].copy_(update.added_to(wanted[name]))
+        tensor = stored.read()
+        refuse_nonfinite(tensor, path, name)
+        wanted[name].copy_(tensor)
+    for adapter in adapters:
+        for name, own in adapter.items():
+            wanted[name].copy_(own.added_to(wanted[name]))
+
+
+def refuse_nonfinite(tensor: Tensor, path: Path, name: str) -> None:
+    """Raises UserError where a weight is not finite: what it is part of would come out black."""
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"{path}: {name} holds numbers that are not finite: wanted another checkpoint")
 
 
 def lacks(source: Source, prefixes: tuple[str, ...]) -> bool:

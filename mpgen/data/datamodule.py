@@ -33,7 +33,7 @@ class VideoDataModule(LightningDataModule):
         fps: frames per second; other rates are resampled.
         section_latent_frames: latent frames of a section, the layout's `section`.
         max_sections: longer videos are cut here.
-        batch_size: videos a rank takes in one update.
+        batch_size: videos a rank takes in one step.
         curriculum: which videos come first.
         num_workers: processes that read the cache, and that decode what is not in it yet.
         seed: another seed gives another order.
@@ -123,7 +123,7 @@ class VideoDataModule(LightningDataModule):
         return batch.to(device)
 
     def state_dict(self) -> dict:
-        """Where the run is: `batch` updates of `epoch` are done. Free of the rank, because only rank 0's is kept."""
+        """Where the run is: `batch` steps of `epoch` are done. Free of the rank, because only rank 0's is kept."""
         if self._loader is None or self.trainer is None:
             return {}
         return {
@@ -203,17 +203,17 @@ class VideoDataModule(LightningDataModule):
         counts = [entry.num_sections for entry in entries]
         return plan_hash([entry.uid for entry in entries], counts, self.seed, self.curriculum)
 
-    def _validate_every_epoch(self, updates: int) -> None:
+    def _validate_every_epoch(self, steps: int) -> None:
         """An epoch shorter than the interval ends with a validation; Lightning would end the run in its place."""
         trainer = self.trainer
         if trainer is None or trainer.check_val_every_n_epoch is None or not trainer.limit_val_batches:
             return
-        if isinstance(trainer.val_check_interval, int) and trainer.val_check_interval > updates:
+        if isinstance(trainer.val_check_interval, int) and trainer.val_check_interval > steps:
             rank_zero_info(
-                f"trainer.val_check_interval {trainer.val_check_interval}: an epoch has {updates} updates, "
+                f"trainer.val_check_interval {trainer.val_check_interval}: an epoch has {steps} steps, "
                 "and a validation comes at its end"
             )
-            trainer.val_check_interval = updates
+            trainer.val_check_interval = steps
 
     def _align_progress(self, epoch: int) -> None:
         """Lets Lightning count the batches of a resumed epoch as we do, should batches be of another size now."""

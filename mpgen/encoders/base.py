@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mpgen.conditioning import Conditioning
+from mpgen.conditioning import Conditioning, Widths
 from mpgen.tensors import Clip
 
 Encoded = Float[
@@ -23,6 +23,8 @@ class VideoAutoencoder(ABC):
 
     temporal_stride: int
     spatial_stride: int
+    expected_stride: int = 8
+    """`spatial_stride` for estimates, when no weights are there to say it."""
     latent_channels: int
     overlap_latent_frames: int
     """Latent frames before a section that decoding it needs to see; their frames are cross-faded. 0 if causal."""
@@ -64,6 +66,8 @@ class TextEncoder(ABC):
 
     token_width: int
     pooled_width: int
+    max_tokens: int
+    """The most that it gives for a caption."""
 
     @abstractmethod
     def encode(self, captions: Sequence[str]) -> TextFeatures:
@@ -74,6 +78,8 @@ class ImageEncoder(ABC):
     """Images to vectors, one a patch."""
 
     width: int
+    max_tokens: int
+    """The most that it gives for an image."""
 
     @abstractmethod
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b i f"]:
@@ -86,6 +92,11 @@ class Encoders(ABC):
     vae: VideoAutoencoder
     text: TextEncoder
     image: ImageEncoder
+
+    @property
+    def widths(self) -> Widths:
+        """Channels of what these encoders give."""
+        return Widths(self.vae.latent_channels, self.text.token_width, self.text.pooled_width, self.image.width)
 
     @property
     @abstractmethod

@@ -56,6 +56,8 @@ class HunyuanText(TextEncoder):
         offload: give the memory back after every use; then only one of the two is loaded at a time.
     """
 
+    max_tokens = CAPTION_TOKENS
+
     def __init__(self, folder: ReleasedFolder, device: torch.device, dtype: torch.dtype, offload: bool = False):
         self.folder, self.device, self.dtype = folder, device, dtype
         self.llama = OnDemand(lambda: self._load("text_encoder", "LlamaModel"), offload)
@@ -132,6 +134,8 @@ class HunyuanImage(ImageEncoder):
         dtype: of weights and activations.
         offload: give the memory back after every use.
     """
+
+    max_tokens = 729  # 27 x 27 patches of 14 pixels
 
     def __init__(self, folder: ReleasedFolder, device: torch.device, dtype: torch.dtype, offload: bool = False):
         self.folder, self.device, self.dtype = folder, device, dtype

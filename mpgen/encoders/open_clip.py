@@ -36,6 +36,8 @@ class OpenClipText(TextEncoder):
         device: where it computes.
     """
 
+    max_tokens = 77
+
     def __init__(self, network: OnDemand, model_name: str, device: torch.device):
         self.network, self.model_name, self.device = network, model_name, device
         self._recent: Recent[str, tuple[Tensor, Tensor]] = Recent(KEPT_CAPTIONS)
@@ -89,6 +91,8 @@ class OpenClipImage(ImageEncoder):
         network: the model.
         device: where it computes.
     """
+
+    max_tokens = 256  # of a ViT-L/14; for estimates before weights are there
 
     def __init__(self, network: OnDemand, device: torch.device):
         self.network, self.device = network, device

@@ -1,7 +1,7 @@
 """The released encoders as they lie on a disk: what must be where, and how it is read.
 
 Nothing is downloaded and nothing pickled is opened: weights come from safetensors files of a local folder. What is
-missing, cut off or of another kind is told before anything is read, with the repository that the released part is in.
+missing, cut off or of another kind is an error before anything is read; it names the repository that has the part.
 """
 
 import gc

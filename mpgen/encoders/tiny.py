@@ -111,7 +111,7 @@ class TinyText(TextEncoder):
 
     token_width = 128
     pooled_width = 128
-    max_sentences = 12
+    max_tokens = 12  # one a sentence
 
     def encode(self, captions: Sequence[str]) -> TextFeatures:
         rows = [torch.stack([self._sum(words) for words in self._split(caption)]) for caption in captions]
@@ -125,7 +125,7 @@ class TinyText(TextEncoder):
 
     def _split(self, caption: str) -> list[list[str]]:
         sentences = [sentence.split() for sentence in caption.lower().replace(",", " ").split(".")]
-        return [words for words in sentences if words][: self.max_sentences] or [[""]]
+        return [words for words in sentences if words][: self.max_tokens] or [[""]]
 
 
 @lru_cache(maxsize=10_000)
@@ -141,6 +141,7 @@ class TinyImage(ImageEncoder):
 
     width = 52
     grid = 2
+    max_tokens = grid**2
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b i f"]:
         small = F.interpolate(images.float(), (self.grid * 4, self.grid * 4), mode="area")

@@ -10,7 +10,7 @@ from mpgen.errors import UserError
 from mpgen.flow import shift_for_tokens
 from mpgen.generation.inputs import from_image, from_scene, from_suite, from_video, from_world, size_for
 from mpgen.generation.models import choose_device, load_pipeline
-from mpgen.generation.offload import stream_blocks
+from mpgen.generation.offload import offload_blocks
 from mpgen.generation.pipeline import Job, Made, generate_video
 from mpgen.generation.prompts import read_prompts
 from mpgen.generation.rollout import Sampling
@@ -198,13 +198,13 @@ def _load(
     if not offload:
         return load_for_generation(ckpt_path, place, ema)
     loaded = load_for_generation(ckpt_path, choose_device("cpu"), ema)
-    stream_blocks(loaded.denoiser, place)
+    offload_blocks(loaded.denoiser, place)
     return loaded
 
 
 def _shift_for(model: LoadedModel, job: Job) -> float:
     """FramePack's shift for the tokens of one section."""
-    side_px = model.encoders.vae.spatial_stride * model.denoiser.config.patch_size
+    side_px = model.encoders.vae.spatial_stride * model.denoiser.backbone.config.patch[1]
     height, width = job.start.shape[:2]
     return shift_for_tokens(model.denoiser.layout.section * (height // side_px) * (width // side_px))
 

@@ -43,7 +43,7 @@ def size_for(
             f"--resolution {resolution} --height_px {height_px} --width_px {width_px}: "
             "wanted a resolution, or both a height and a width, or none of them"
         )
-    multiple = model.encoders.vae.spatial_stride * model.denoiser.config.patch_size
+    multiple = model.encoders.vae.spatial_stride * model.denoiser.backbone.config.patch[1]
     if resolution is not None:
         return bucket_for(*shape, resolution, multiple)
     if height_px is None or width_px is None:

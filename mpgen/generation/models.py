@@ -5,15 +5,12 @@ from pathlib import Path
 
 import torch
 
-from mpgen.checkpoints import LoadedModel, lay_over, load_released, model_card, open_trained
+from mpgen.checkpoints import LoadedModel, load_released, model_card, open_trained, override
 from mpgen.denoiser import DenoiserConfig
-from mpgen.encoders.hunyuan import HunyuanEncoders
+from mpgen.encoders.registry import open_pipeline
 from mpgen.errors import UserError
-from mpgen.generation.offload import stream_blocks
+from mpgen.generation.offload import offload_blocks
 from mpgen.generation.sizes import bucket_for
-
-RELEASED_FPS = 30.0  # of the videos that FramePack was trained with
-RELEASED_GUIDANCE_SCALE = 10.0
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -46,7 +43,7 @@ def load_pipeline(
         folder: released weights of the backbone, or a whole pipeline's folder.
         encoders: the pipeline's folder with the encoders; `folder` if None.
         memory: a checkpoint of `mpgen fit` or a folder of `mpgen export`, whose weights, the memory's among them, are
-            laid over the released ones.
+            override the released ones.
         lora: LoRA files to merge into the released weights first.
         device: where to compute.
         ema: take the checkpoint's averaged weights.
@@ -55,35 +52,29 @@ def load_pipeline(
     Raises:
         UserError: when something is missing, damaged or does not fit.
     """
-    on_gpu = device.type == "cuda"
-    parts = HunyuanEncoders(
-        folder if encoders is None else encoders,
-        str(device),
-        dtype="bfloat16" if on_gpu else "float32",
-        vae_dtype="float16" if on_gpu else "float32",
-        offload=offload,
-    )
+    parts = open_pipeline(folder if encoders is None else encoders, device, offload)
     trained = None if memory is None else open_trained(memory, ema)
     config = None if trained is None else trained.network
-    dtype = torch.bfloat16 if on_gpu else torch.float32
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     denoiser = load_released(folder, config, lora, dtype)
     if trained is not None:
-        lay_over(denoiser, trained.weights, trained.path)
+        override(denoiser, trained.weights, trained.path)
     denoiser = denoiser.eval().requires_grad_(False)
     if offload:
-        stream_blocks(denoiser, device)
+        offload_blocks(denoiser, device)
     else:
         denoiser = denoiser.to(device)
     if trained is None:
         height, width = bucket_for(480, 832)
-        scale, fps, updates = RELEASED_GUIDANCE_SCALE, RELEASED_FPS, 0
-        config = DenoiserConfig(denoiser.config, None, denoiser.layout, denoiser.frame_index)
+        backbone = denoiser.backbone.config
+        scale, fps, steps = backbone.released_guidance_scale, backbone.released_fps, 0
+        config = DenoiserConfig(backbone, None, denoiser.layout, denoiser.frame_index)
     else:
         height, width = trained.card["height_px"], trained.card["width_px"]
-        scale, fps, updates = trained.card["guidance_scale"], trained.card["fps"], trained.updates
+        scale, fps, steps = trained.card["guidance_scale"], trained.card["fps"], trained.steps
     card = model_card(config, parts, scale, height, width, fps) | {
         "released": str(folder),
         "memory": None if memory is None else str(memory),
         "lora": [str(path) for path in lora],
     }
-    return LoadedModel(denoiser, parts, scale, height, width, fps, Path(folder), updates, card)
+    return LoadedModel(denoiser, parts, scale, height, width, fps, Path(folder), steps, card)

@@ -223,6 +223,6 @@ def _card(model: LoadedModel, job: Job, sampling: Sampling) -> dict:
         "end_image": job.end is not None,
         "prompts": None if job.prompts is None else asdict(job.prompts),
         "context_frames": 1 if job.known is None else 1 + len(job.known),
-        "checkpoint": {"path": str(model.path), "updates": model.updates},
+        "checkpoint": {"path": str(model.path), "steps": model.steps},
         "model": model.card,
     }

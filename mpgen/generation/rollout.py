@@ -1,18 +1,19 @@
 """Sections one after another, as latents. Constant memory: what is yielded is forgotten but for history and memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mpgen.backbones.hunyuan.model import Context
+from mpgen.backbones.base import Context
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
+from mpgen.errors import FailedError
 from mpgen.generation.store import LatentStore
-from mpgen.memory.framepack import History
-from mpgen.memory.semanticpack import Memory
+from mpgen.past import Past
 from mpgen.sampling import Level, Sampler
+from mpgen.schedule import Stage
 from mpgen.sections import Layout
 from mpgen.tensors import Latents, Still
 
@@ -25,7 +26,7 @@ class Sampling:
         sampler: `euler` or `unipc`.
         steps: forwards a section.
         shift: of the noise levels towards 1; FramePack's value at 480p is 7.
-        guidance_scale: the distilled CFG scale that the backbone is told.
+        guidance_scale: strength of classifier-free guidance.
         seed: of the noise; section k of a video always begins from the same noise.
     """
 
@@ -57,12 +58,12 @@ def rollout(
     conditioning: Conditioning,
     num_sections: int,
     sampling: Sampling,
-    known: Iterable[Latents] = (),
+    known: Sequence[Latents] = (),
     layout: Layout | None = None,
     end: Still | None = None,
     script: Script | None = None,
 ) -> Iterator[Latents]:
-    """The sections of a video, each as soon as it is done.
+    """The sections of a video, each as soon as it is clean.
 
     Args:
         denoiser: the network, in evaluation mode.
@@ -70,82 +71,89 @@ def rollout(
         conditioning: text and image features.
         num_sections: sections to make, after the known ones.
         sampling: how.
-        known: true sections that come first, to continue a given video; they are remembered, not yielded.
+        known: true sections that come first, to continue a given video; they are not yielded.
         layout: in which order the sections are made; that of training if None.
         end: the last image's latents, for layouts that take one.
         script: other conditioning for some sections.
     """
     dtype = next(denoiser.parameters()).dtype
-    start, conditioning = start.to(dtype), conditioning.to(dtype=dtype)
+    start, end = start.to(dtype), None if end is None else end.to(dtype)
     layout = (denoiser.layout if layout is None else layout).for_video(num_sections)
-    history, memory = denoiser.begin(start, conditioning, layout=layout, end=None if end is None else end.to(dtype))
-    num_known = 0
+    prompt = _Prompt(conditioning.guided(sampling.guidance_scale), dtype, script)
+    past = denoiser.begin(start, prompt.conditioning, layout=layout, end=end)
     for section in known:
-        history, memory = denoiser.remember(history, memory, section.to(dtype))
-        num_known += 1
-        if script is not None:
-            script.past.append(section)
+        past = past.after(section.to(dtype))
+        prompt.keep(section)
     shape = (*start.shape[:2], layout.section, *start.shape[3:])
-    prompted = conditioning if script is None else script.conditionings[0]
     noisy: list[Latents] = []  # the sections of a stage
-    for stage, sections in enumerate(denoiser.schedule.stages(num_sections)):
-        newest = sections.stop - 1
-        if script is not None and script.conditionings[newest] is not prompted:
-            prompted = script.conditionings[newest]
-            conditioning = prompted.to(dtype=dtype)
-            memory = None if memory is None else _recall(denoiser, start, conditioning, script.past)
-        if newest == stage:
-            noisy.append(_noise(shape, sampling.seed, num_known + newest).to(start.device))
-        ages = [stage - section for section in sections]
-        noisy = _denoise(denoiser, history, memory, conditioning, sampling, ages, noisy)
-        if ages[0] + 1 < denoiser.schedule.window:
+    for stage in denoiser.schedule.stages(len(known) + num_sections, len(known)):
+        past = prompt.turn(past, stage.sections[-1] - len(known))
+        if stage.joining is not None:
+            noisy.append(_noise(shape, sampling.seed, stage.joining).to(start.device))
+        noisy = _denoise(denoiser, past, stage, prompt.conditioning, sampling, noisy)
+        if stage.finished is None:
             continue
-        done = noisy.pop(0)
-        yield done
-        history, memory = denoiser.remember(history, memory, done.to(dtype))
-        if script is not None:
-            script.past.append(done)
+        clean = noisy.pop(0)
+        if not torch.isfinite(clean).all():
+            raise FailedError(
+                f"section {stage.finished} came out with numbers that are not finite, so the video ends before it; try "
+                "--shift, --steps or another precision, or another checkpoint"
+            )
+        yield clean
+        past = past.after(clean.to(dtype))
+        prompt.keep(clean)
 
 
-def _recall(denoiser: Denoiser, start: Still, conditioning: Conditioning, past: Iterable[Latents]) -> Memory | None:
-    """The memory of what has been, as if the conditioning had always been this one."""
-    history, memory = denoiser.begin(start, conditioning)
-    for section in past:
-        _, memory = denoiser.remember(history, memory, section.to(start))
-    return memory
+class _Prompt:
+    """The conditioning of the newest section; where a script changes it, the memory is made anew."""
+
+    def __init__(self, conditioning: Conditioning, dtype: torch.dtype, script: Script | None):
+        self.dtype, self.script = dtype, script
+        self.given = None if script is None else script.conditionings[0]
+        self.conditioning = conditioning.to(dtype=dtype)
+
+    def keep(self, section: Latents) -> None:
+        """Stores a section for changes to come."""
+        if self.script is not None:
+            self.script.past.append(section)
+
+    def turn(self, past: Past, number: int) -> Past:
+        """The past for section `number`, counted from the first one to make."""
+        if self.script is None or self.script.conditionings[number] is self.given:
+            return past
+        self.given = self.script.conditionings[number]
+        self.conditioning = self.given.guided(self.conditioning.guidance_scale).to(dtype=self.dtype)
+        return past.reconditioned(self.conditioning, self.script.past)
 
 
 @torch.no_grad()  # here and not on the generator, whose caller decides about gradients between two sections
 def _denoise(
     denoiser: Denoiser,
-    history: History,
-    memory: Memory | None,
+    past: Past,
+    stage: Stage,
     conditioning: Conditioning,
     sampling: Sampling,
-    ages: Sequence[int],
     noisy: Sequence[Latents],
 ) -> list[Latents]:
-    """The sections of one stage, a stage's steps farther down."""
-    context = denoiser.pack(history, memory, len(ages))
-    velocity_fn = _Velocity(denoiser, context, conditioning, sampling.guidance_scale)
-    levels = denoiser.schedule.levels(sampling.steps, sampling.shift, ages)
+    """The sections of one stage, with a stage's share of the sampler's steps behind them."""
+    velocity_fn = _Velocity(denoiser, past.pack(len(stage.sections)), conditioning)
+    levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages)
     x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
-    return list(x.chunk(len(ages), 2))
+    return list(x.chunk(len(noisy), 2))
 
 
 @dataclass(frozen=True)
 class _Velocity:
-    """The network on one section's context, as a sampler wants it: fp32 outside, the network's own dtype inside."""
+    """The network on one stage's context, as a sampler wants it: fp32 outside, the network's own dtype inside."""
 
     denoiser: Denoiser
     context: Context
     conditioning: Conditioning
-    guidance_scale: float
 
     def __call__(self, x: Latents, sigma: Level) -> Latents:
         levels = sigma.expand(len(x), -1) if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma)
         own = next(self.denoiser.parameters()).dtype
-        return self.denoiser(x.to(own), levels, self.context, self.conditioning, self.guidance_scale).float()
+        return self.denoiser(x.to(own), levels, self.context, self.conditioning).float()
 
 
 def _noise(shape: tuple[int, ...], seed: int, number: int) -> Latents:

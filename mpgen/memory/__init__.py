@@ -1,1 +1,5 @@
-"""MemoryPack (paper §4.1): FramePack, the short-term context, and SemanticPack, the long-term memory."""
+"""MemoryPack (paper §4.1): FramePack's short-term history, and long-term memories; SemanticPack is the paper's."""
+
+from mpgen.memory.semanticpack import SemanticPackConfig
+
+__all__ = ["SemanticPackConfig"]

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mpgen.backbones.hunyuan.model import Context, DiT
+from mpgen.backbones.base import Backbone, Context
 from mpgen.backbones.rope import flatten_rotation, pool_rotation
+from mpgen.errors import UserError
 from mpgen.sections import FrameIndex, Layout
 from mpgen.tensors import FrameIndices, Latents, Still
 
@@ -54,7 +55,7 @@ class History:
         )
 
     def without(self, dropped: Bool[Tensor, " b"]) -> "History":
-        """The same, but for these videos as if nothing had been: their slots are empty; the start image stays."""
+        """The same with all slots of these videos empty; the start image stays."""
         kept = ~dropped.to(self.recent.device)[:, None, None, None, None]
         return replace(self, recent=self.recent * kept)
 
@@ -70,15 +71,14 @@ class History:
         return joined[:, :, -kept:] if self.layout.direction > 0 else joined[:, :, :kept]
 
 
-def pack_history(dit: DiT, history: History, frame_index: FrameIndex, num_sections: int = 1) -> Context:
+def pack_history(backbone: Backbone, history: History, frame_index: FrameIndex, num_sections: int = 1) -> Context:
     """The short-term context as tokens: `[4x | 2x | start, 1x]`, whatever their order in time.
 
     Raises:
-        ValueError: sections side by side where the last one is made first.
+        UserError: sections side by side where the last one is made first.
     """
     if num_sections > 1 and history.layout.direction < 0:
-        raise ValueError(f"{num_sections} sections at a time in {history.layout}: wanted the order of time")
-    embed = dit.clean_x_embedder
+        raise UserError(f"{num_sections} sections at a time in {history.layout}: wanted the order of time")
     device = history.start.device
     layout = history.layout
     indices = [frame_index.indices(layout, number) for number in history.numbers]
@@ -87,17 +87,16 @@ def pack_history(dit: DiT, history: History, frame_index: FrameIndex, num_sectio
     clean = torch.cat([history.start, part["history_1x"]], 2)
 
     tokens, rotations = [], []
-    for latents, embed_level, kernel, rows in (
-        (part["history_4x"], embed.embed_4x, 4, [i.history_4x for i in indices]),
-        (part["history_2x"], embed.embed_2x, 2, [i.history_2x for i in indices]),
-        (clean, embed.embed_1x, 1, [i.start + i.history_1x for i in indices]),
+    for latents, factor, rows in (
+        (part["history_4x"], 4, [i.history_4x for i in indices]),
+        (part["history_2x"], 2, [i.history_2x for i in indices]),
+        (clean, 1, [i.start + i.history_1x for i in indices]),
     ):
         if latents.shape[2]:
-            tokens.append(embed_level(latents))
-            _, height, width = dit.grid(latents)
-            rotations.append(
-                flatten_rotation(pool_rotation(dit.rotation_grid(_table(rows, device), height, width), kernel))
-            )
+            tokens.append(backbone.embed_history(latents, factor))
+            _, height, width = backbone.grid(latents)
+            positions = backbone.rotation_grid(_table(rows, device), height, width)
+            rotations.append(flatten_rotation(pool_rotation(positions, factor)))
     joined = torch.cat(tokens, 1)
     return Context(
         tokens=joined,
@@ -108,7 +107,7 @@ def pack_history(dit: DiT, history: History, frame_index: FrameIndex, num_sectio
 
 
 def _several(section: tuple[int, ...], num_sections: int) -> tuple[int, ...]:
-    """A section's frame indices, and on to those of the sections after it."""
+    """Frame indices of a section and of those after it."""
     return tuple(range(section[0], section[0] + num_sections * len(section)))
 
 

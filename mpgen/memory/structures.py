@@ -19,7 +19,7 @@ class Structure(ABC):
     memory_asks: ClassVar[bool] = False
     """Whether the memory is Squeeze's query, or its key and value."""
 
-    tokens_have_places: ClassVar[bool]
+    tokens_have_positions: ClassVar[bool]
     """Whether the memory's tokens are those of a window, time slowest, then rows and columns; else of the anchor."""
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Attending(Structure):
 class StructureA(Attending):
     """The paper's choice: text and image (then the memory) are key and value, the window's tokens ask."""
 
-    tokens_have_places = True
+    tokens_have_positions = True
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         return anchor
@@ -71,7 +71,7 @@ class StructureB(Attending):
     """Text and image (then the memory) ask, the window's tokens are key and value."""
 
     memory_asks = True
-    tokens_have_places = False
+    tokens_have_positions = False
 
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         return anchor
@@ -106,7 +106,7 @@ class MovingAverage(Structure):
         decay: what is kept of the memory at each window, in (0, 1).
     """
 
-    tokens_have_places = True
+    tokens_have_positions = True
 
     decay: float = 0.9
 
@@ -123,7 +123,7 @@ class MovingAverage(Structure):
         # Tokens stand in the order of time, rows, columns; the start image has one time step, a section some.
         steps = window.tokens.shape[1] // memory.tokens.shape[1]
         before = memory.tokens.repeat(1, steps, 1)
-        return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask, window.places)
+        return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask, window.rotation)
 
 
 class Anchor(ABC):

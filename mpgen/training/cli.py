@@ -35,15 +35,11 @@ from mpgen.training.callbacks.throughput import Throughput
 from mpgen.training.callbacks.watch import Watch, first_failure
 from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_whole, read_whole
 from mpgen.training.module import LongVideoModule
+from mpgen.training.ownership import changed_identity, own
 from mpgen.training.parameters import select_trainable
-from mpgen.training.planner import Assumptions, machines_for
-from mpgen.training.schedule import WarmupCosine
-from mpgen.training.summary import Videos, summarise
 
 # What follows from what: the key on the left cannot be given.
 LINKS = {"trainer.default_root_dir": "run", "data.section_latent_frames": "model.denoiser.layout.section"}
-
-SUMMARY = "--print_summary"
 
 WEIGHTS = (
     "weights to begin from: stage 1 leaves them there (mpgen fit --config configs/stage1_memorypack.yaml), released "
@@ -53,7 +49,7 @@ MANIFEST = "a CSV with a column `video`, see README; or the built-in world: --co
 
 # Lightning's remarks that ask nothing of the user, by their beginnings: what the machine lacks, advertisements ...
 CHATTER = ("GPU available:", "TPU available:", "💡 Tip:")
-# ... workers that a cached data set does not need; a checkpoint after the update, which is what we want; a folder that
+# ... workers that a cached data set does not need; a checkpoint after the step, which is what we want; a folder that
 # is not empty because the run goes on; and Lightning's use of a torch function that has a new name.
 WARNINGS = (
     r".*does not have many workers",
@@ -83,7 +79,16 @@ class MpgenCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run", type=Path, default=Path("runs/default"), help="folder for all that the run makes")
         parser.add_argument(
-            SUMMARY, type=bool, default=False, help="say what the run would cost in compute and memory, and end"
+            "--print_summary",
+            type=bool,
+            default=False,
+            help="print what the run would cost in compute and memory, and end (see mpgen.planner)",
+        )
+        parser.add_argument(
+            "--accept_changes",
+            type=bool,
+            default=False,
+            help="go on with a run although its forcing, target, noise levels or seed are others now",
         )
         for target, source in LINKS.items():
             parser.link_arguments(source, target, compute_fn=str if source == "run" else None)
@@ -96,7 +101,7 @@ class MpgenCLI(LightningCLI):
         refuse_nulls(sys.argv[2:], self._schema())
 
     def _parse_ckpt_path(self) -> None:
-        """Left out: Lightning would let the checkpoint's hyperparameters overrule the config."""
+        """Not done: Lightning would let the checkpoint's hyperparameters overrule the config."""
 
     def instantiate_model_and_data(self) -> None:
         try:
@@ -108,43 +113,21 @@ class MpgenCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         self.instantiate_model_and_data()
-        if self._get(self.config, "print_summary"):
-            self._print_summary()
         self._check_files()
         try:
-            self._describe()
+            self.describe()
             self.trainer = self.instantiate_trainer()
         except UserError:
             raise
         except (ValueError, MisconfigurationException) as error:
             raise UserError(innermost(error)) from error
 
-    def _print_summary(self) -> None:
-        """The plan, without weights, data or machines; ends the command."""
-        print(summarise(self.model, self.videos(), machines_for(self.trainer_settings), Assumptions()))
-        raise SystemExit(0)
-
     @property
     def trainer_settings(self) -> dict[str, Any]:
         return self._get(self.config, "trainer").as_dict()
 
-    def videos(self) -> Videos:
-        """What the config says of the data, and how long it says that the run is."""
-        data, trainer = self.datamodule, self.trainer_settings
-        size, curriculum = data.settings, data.curriculum
-        self._describe()
-        updates, mean = None, size.max_sections
-        if isinstance(self.schedule, WarmupCosine):
-            updates = self.schedule.total_updates
-        extent = curriculum.extent()
-        if extent is not None:
-            updates, mean = extent
-        if trainer["max_steps"] > 0:
-            updates = trainer["max_steps"]
-        return Videos(size.height_px, size.width_px, size.max_sections, mean, data.batch_size, updates)
-
     def _check_files(self) -> None:
-        """All that the run reads is there; what is missing is told at once, with where it comes from."""
+        """All that the run reads is there; what is missing is named at once, with where it comes from."""
         weights, checkpoint, data = self.model.init_from, self._get(self.config, "ckpt_path"), self.datamodule
         missing = []
         if weights is not None and not Path(weights).exists():
@@ -162,8 +145,8 @@ class MpgenCLI(LightningCLI):
         if missing:
             raise UserError("; ".join(" (".join(said.split("\n", 1)) + ")" * ("\n" in said) for said in missing))
 
-    def _describe(self) -> None:
-        """Builds network and optimizer without memory, so that a wrong setting is told before anything is rendered."""
+    def describe(self) -> None:
+        """Builds network and optimizer without memory, so that wrong settings are found before anything is rendered."""
         self.model.check_precision(self.trainer_settings["precision"])
         with torch.device("meta"):
             self.described = Denoiser(self.model.denoiser_config)
@@ -186,8 +169,8 @@ class MpgenCLI(LightningCLI):
             for option, parameter in parameters_of(getattr(Trainer, name)).items()
             if option not in {*self.subcommands()[name], "self"}
         }
-        own = {"run": Parameter(Path, False), "print_summary": Parameter(bool, False)}
-        options = {**own, "seed_everything": Parameter(bool | int, False), **methods}
+        flags = {name: Parameter(bool, False) for name in ("print_summary", "accept_changes")}
+        options = {"run": Parameter(Path, False), **flags, "seed_everything": Parameter(bool | int, False), **methods}
         groups = {"trainer": Trainer, "model": LongVideoModule, "data": VideoDataModule}
         return Schema(groups, options, LINKS)
 
@@ -210,6 +193,8 @@ class MpgenCLI(LightningCLI):
         return super()._instantiate_trainer(config, [*callbacks, *own])
 
     def before_fit(self) -> None:
+        if self.trainer.is_global_zero:
+            self.lock = own(Path(self.trainer.default_root_dir))
         if self._resolve_checkpoint() is None and self._kept() and not self.trainer.fast_dev_run:
             raise UserError(
                 f"{self._kept()[0]} is of an earlier run\n"
@@ -222,7 +207,7 @@ class MpgenCLI(LightningCLI):
             last = last_checkpoint(self.trainer)
             raise UserError(f"{last} does not exist\nwanted a checkpoint to validate (--ckpt_path)")
         if found is not None:
-            # Lightning counts updates on from a checkpoint for `fit` only, and samples are filed by them.
+            # Lightning counts steps on from a checkpoint for `fit` only, and samples are filed by them.
             self.trainer.fit_loop.load_state_dict(found.content["loops"]["fit_loop"])
 
     def fit(self, **arguments: Any) -> None:
@@ -260,10 +245,25 @@ class MpgenCLI(LightningCLI):
             found = Found(Path(given), read_whole(Path(given)))
         if found is not None:
             for said in found.damaged:
-                rank_zero_info(f"{said}: going on from {found.path}, update {found.content['global_step']}")
+                rank_zero_info(f"{said}: going on from {found.path}, step {found.content['global_step']}")
             self._check_fits(found.path, found.content)
+            self._check_identity(found)
         settings["ckpt_path"] = None if found is None else str(found.path)
         return found
+
+    def _check_identity(self, found: Found) -> None:
+        """A run that goes on is still the run that its config says; or the user says that it shall change."""
+        if self.subcommand != "fit" or "config" not in found.content:
+            return
+        now = self.parser.dump(self.config, skip_unset=False)
+        changed = changed_identity(found.content["config"], now)
+        if changed and not self._get(self.config, "accept_changes"):
+            raise UserError(
+                f"{found.path} was trained with other settings ({'; '.join(changed)})\n"
+                "wanted another folder for the new ones (--run), or --accept_changes to go on with them"
+            )
+        for line in changed:
+            rank_zero_info(f"accepted from step {found.content['global_step']} on: {line}")
 
     def _check_fits(self, path: Path, checkpoint: dict[str, Any]) -> None:
         """A run goes on only with the same network and the same trained parameters."""
@@ -336,12 +336,5 @@ def main() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    # A flag may stand alone; everything else on this command line has a value.
-    sys.argv = [f"{SUMMARY}=true" if alone else word for word, alone in _with_lone_summary(sys.argv)]
     sys.argv = [f"{word}=comments" if word == "--print_config" else word for word in sys.argv]
     make_cli()
-
-
-def _with_lone_summary(words: list[str]) -> list[tuple[str, bool]]:
-    following = [*words[1:], "-"]
-    return [(word, word == SUMMARY and next_.startswith("-")) for word, next_ in zip(words, following, strict=True)]

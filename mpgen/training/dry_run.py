@@ -1,7 +1,7 @@
-"""One update on tensors without data: the real objective, network and optimizer, only counted.
+"""One step on tensors without data: the real objective, network and optimizer, only counted.
 
 So whatever a config asks for (another structure, forcing or set of trained weights) is counted by being run, and there
-is no formula to keep in step. Kernels are those of a CPU; a GPU's fused attention keeps the same tensors.
+is no formula to keep up to date. Kernels are those of a CPU; a GPU's fused attention keeps the same tensors.
 """
 
 import re
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
+from mpgen import attention
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.conditioning import Conditioning
+from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.training.footprint import AssumedValues, LiveMemory, Operations
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
 from mpgen.training.parameters import select_trainable
 
 FEW = 2  # blocks of either kind that are run; as they are alike, the rest is what one more of them adds
@@ -27,7 +28,7 @@ FEW = 2  # blocks of either kind that are run; as they are alike, the rest is wh
 
 @dataclass(frozen=True)
 class Shape:
-    """What a rank is given in one update.
+    """What a rank is given in one step.
 
     Args:
         videos: in the batch.
@@ -44,7 +45,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Precision:
-    """In which dtypes an update is computed.
+    """In which dtypes a step is computed.
 
     Args:
         weights: of the weights that train, where they are kept.
@@ -63,7 +64,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one update costs a rank.
+    """What one step costs a rank.
 
     Args:
         section_flops: operations of section 0, 1 and so on, a multiplication and an addition being two; all further
@@ -99,7 +100,7 @@ class DryRun:
 def dry_run(
     module: LongVideoModule, shape: Shape, precision: Precision = Precision(), recompute: Recompute | None = None
 ) -> DryRun:
-    """Runs an update of as many sections as differ from one another, and one more.
+    """Runs a step of as many sections as differ from one another, and one more.
 
     Args:
         module: what trains, and how; its network need not be built.
@@ -108,41 +109,35 @@ def dry_run(
         recompute: what blocks compute again; what the module says if None.
     """
     chosen = module.recompute if recompute is None else recompute
-    dit = module.denoiser_config.dit
-    depth = (dit.num_layers, dit.num_single_layers)
+    depths = module.denoiser_config.backbone.depths
     lora = module.denoiser_config.lora
-    patterns = (*module.train_patterns, *(() if lora is None else lora.targets))
+    patterns = (*module.train_patterns, *(() if lora is None else lora.targets or ()))
     if any(re.search(r"blocks\.\d", pattern) for pattern in patterns):  # not all blocks are alike
-        return _dry_run(module, shape, precision, chosen, depth)
-    few = (min(depth[0], FEW), min(depth[1], FEW))
+        return _dry_run(module, shape, precision, chosen, depths)
+    few = tuple(min(depth, FEW) for depth in depths)
     base = whole = _dry_run(module, shape, precision, chosen, few)
-    for kind in (0, 1):
-        if depth[kind] > FEW:
-            one_more = (few[0] + (kind == 0), few[1] + (kind == 1))
+    for kind, depth in enumerate(depths):
+        if depth > FEW:
+            one_more = tuple(count + (kind == other) for other, count in enumerate(few))
             grown = _dry_run(module, shape, precision, chosen, one_more)
-            whole = whole.plus(grown.plus(base, -1), depth[kind] - FEW)
+            whole = whole.plus(grown.plus(base, -1), depth - FEW)
     return whole
 
 
 def _dry_run(
-    module: LongVideoModule, shape: Shape, precision: Precision, recompute: Recompute, depth: tuple[int, int]
+    module: LongVideoModule, shape: Shape, precision: Precision, recompute: Recompute, depths: tuple[int, ...]
 ) -> DryRun:
-    """With so many double-stream and single-stream blocks."""
+    """With so many blocks of each kind."""
     lower = (
         nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast, cache_enabled=False)
     )
     with _without_data(shape.text_tokens):
-        denoiser, head_only = _network(module, precision, recompute, depth)
-        num_sections = 3 if head_only else 3 + module.memory_windows
-        start, latents, conditioning = _batch(denoiser, shape, num_sections, precision.inputs)
+        denoiser, head_only = _network(module, precision, recompute, depths)
+        num_sections = 3 if head_only else 3 + module.objective.memory_sections
+        batch = _batch(denoiser, shape, num_sections, precision.inputs)
         flops: list[int] = []
         with lower, LiveMemory() as memory, Operations() as counted:
-            losses = section_losses(
-                denoiser, start, latents, conditioning, [str(video) for video in range(shape.videos)],
-                forcing=module.forcing, sigma_draw=module.sigma, noise=KeyedNoise(0, 0),
-                guidance_scale=module.guidance_scale, memory_windows=module.memory_windows, head_only=head_only,
-            )  # fmt: skip
-            for section in losses:
+            for section in module.objective.losses(denoiser, batch, KeyedNoise(0, 0)):
                 section.loss.backward()
                 del section
                 flops.append(counted.total - sum(flops))
@@ -150,7 +145,7 @@ def _dry_run(
                     memory.restart()  # from now on every gradient is there
         gradients = sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
         with lower:
-            context = _context_tokens(denoiser, start, latents, conditioning)
+            context = _context_tokens(denoiser, batch)
         state, step = _optimizer_bytes(module, denoiser, precision)
     return DryRun(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
 
@@ -159,45 +154,52 @@ def count_context(config: DenoiserConfig, shape: Shape) -> int:
     """Tokens of history and memory that a section sees."""
     with _without_data(shape.text_tokens):
         denoiser = Denoiser(config)
-        return _context_tokens(denoiser, *_batch(denoiser, shape, 2, torch.float32))
+        return _context_tokens(denoiser, _batch(denoiser, shape, 2, torch.float32))
 
 
 @contextmanager
 def _without_data(text_tokens: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]), FakeTensorMode(), AssumedValues(text_tokens):
+    with torch.random.fork_rng(devices=[]), attention.using("sdpa"), FakeTensorMode(), AssumedValues(text_tokens):
         yield
 
 
 def _network(
-    module: LongVideoModule, precision: Precision, recompute: Recompute, depth: tuple[int, int]
+    module: LongVideoModule, precision: Precision, recompute: Recompute, depths: tuple[int, ...]
 ) -> tuple[Denoiser, bool]:
     """The network, and whether its head alone trains."""
     config = module.denoiser_config
-    denoiser = Denoiser(replace(config, dit=replace(config.dit, num_layers=depth[0], num_single_layers=depth[1])))
+    denoiser = Denoiser(replace(config, backbone=config.backbone.with_depths(depths)))
     trainable = select_trainable(denoiser, module.train_patterns)
     frozen = module.frozen_dtype if precision.layers == torch.float32 else precision.layers
     for part in denoiser.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             dtype = precision.layers if parameter.requires_grad else frozen
             setattr(part, name, nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad))
-    for block in denoiser.blocks:
+    for block in denoiser.backbone.blocks:
         block.run = RECOMPUTE[recompute]
     return denoiser, trainable.head_only
 
 
-def _batch(
-    denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Conditioning]:
-    dit, frames = denoiser.config, denoiser.layout.section * num_sections
-    start = torch.zeros(shape.videos, dit.in_channels, 1, shape.rows, shape.columns, dtype=dtype)
-    latents = torch.zeros(shape.videos, dit.in_channels, frames, shape.rows, shape.columns, dtype=dtype)
-    conditioning = Conditioning(
-        torch.zeros(shape.videos, shape.text_tokens, dit.text_embed_dim, dtype=dtype),
-        torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool),
-        torch.zeros(shape.videos, dit.pooled_projection_dim, dtype=dtype),
-        torch.zeros(shape.videos, shape.image_tokens, dit.image_proj_dim, dtype=dtype),
+def _batch(denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dtype) -> VideoBatch:
+    widths, frames = denoiser.backbone.config.widths, denoiser.layout.section * num_sections
+
+    def zeros(*sizes: int) -> Tensor:
+        return torch.zeros(shape.videos, *sizes, dtype=dtype)
+
+    text_mask = torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool)
+    return VideoBatch(
+        start=zeros(widths.latents, 1, shape.rows, shape.columns),
+        latents=zeros(widths.latents, frames, shape.rows, shape.columns),
+        conditioning=Conditioning(
+            zeros(shape.text_tokens, widths.text),
+            text_mask,
+            zeros(widths.pooled),
+            zeros(shape.image_tokens, widths.image),
+        ),
+        num_sections=num_sections,
+        uids=tuple(str(video) for video in range(shape.videos)),
+        captions=("",) * shape.videos,
     )
-    return start, latents, conditioning
 
 
 def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Precision) -> tuple[int, int]:
@@ -214,11 +216,11 @@ def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Pre
 
 
 @torch.no_grad()
-def _context_tokens(denoiser: Denoiser, start: Tensor, latents: Tensor, conditioning: Conditioning) -> int:
-    history, memory = denoiser.begin(start, conditioning, layout=denoiser.layout.for_video(3))
-    for section in latents.split(denoiser.layout.section, 2)[:2]:  # by then the memory has its size
-        history, memory = denoiser.remember(history, memory, section)
-    return denoiser.pack(history, memory).tokens.shape[1]
+def _context_tokens(denoiser: Denoiser, batch: VideoBatch) -> int:
+    past = denoiser.begin(batch.start, batch.conditioning, layout=denoiser.layout.for_video(3))
+    for section in batch.latents.split(denoiser.layout.section, 2)[:2]:  # by then the memory has its size
+        past = past.after(section)
+    return past.pack().tokens.shape[1]
 
 
 def _bytes(value: object) -> int:

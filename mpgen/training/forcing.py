@@ -30,7 +30,7 @@ class SectionPass:
         sigma: noise level of each video.
         velocity: what the network said, detached.
         velocity_fn: the network on this section's context, at any point and one noise level, without a gradient.
-        generators: makes one generator for each video, whose numbers follow from update, video and section alone.
+        generators: makes one generator for each video, whose numbers follow from step, video and section alone.
     """
 
     clean: Latents
@@ -43,7 +43,7 @@ class SectionPass:
 
 
 class Forcing(ABC):
-    """What a section is told of the section before it."""
+    """What the next section is conditioned on in place of this one."""
 
     @abstractmethod
     def carry(self, section: SectionPass) -> Latents:

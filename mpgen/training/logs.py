@@ -1,4 +1,4 @@
-"""What is logged of an update: exposure bias shows in the loss and the carried error, by noise level and section."""
+"""What is logged of a step: exposure bias shows in the loss and the carried error, by noise level and section."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ SIGMA_EDGES = (0.2, 0.4, 0.6, 0.8)
 
 
 def section_metrics(sections: Sequence[SectionLoss]) -> dict[str, Float[Tensor, ""]]:
-    """Means over the update: `loss`, and loss and carried error (RMS of carried minus true) by sigma and by section."""
+    """Means over the step: `loss`, and loss and carried error (RMS of carried minus true) by sigma and by section."""
     metrics = {"loss": torch.stack([s.per_video for s in sections]).mean()}
     metrics |= {f"loss_section/{s.number:02d}": s.per_video.mean() for s in sections}
     sigma = torch.cat([s.sigma for s in sections])

@@ -1,4 +1,4 @@
-"""Noise that depends on what it is for, never on who asks: keyed by seed, update, video and section.
+"""Noise that depends on what it is for, never on who asks: keyed by seed, step, video and section.
 
 So a run repeats, resumes and moves to another number of processes with the same numbers.
 """
@@ -29,33 +29,33 @@ class Draw:
 
 @dataclass(frozen=True)
 class KeyedNoise:
-    """The random numbers of one update.
+    """The random numbers of one step.
 
     Args:
         seed: of the run.
-        update: how many optimizer steps came before; or a word, such as "validation".
+        step: how many optimizer steps came before; or a word, such as "validation".
     """
 
     seed: int
-    update: int | str
+    step: int | str
 
     def draw(self, uids: Sequence[str], section: int, like: Latents) -> Draw:
         """Random numbers for section `section` (from 0) of each video, on the device of `like`."""
         noise, uniform = [], []
         for uid in uids:
-            generator = keyed_generator(self.seed, self.update, uid, section)
+            generator = keyed_generator(self.seed, self.step, uid, section)
             noise.append(torch.randn(like.shape[1:], generator=generator))
             uniform.append(torch.rand((), generator=generator))
         return Draw(torch.stack(noise).to(like), torch.stack(uniform).to(like.device))
 
     def uniform(self, uids: Sequence[str], section: int, purpose: str) -> Float[Tensor, " b"]:
         """One number in [0, 1) for each video, for something else that is random in section `section`."""
-        generators = (keyed_generator(self.seed, self.update, uid, section, purpose) for uid in uids)
+        generators = (keyed_generator(self.seed, self.step, uid, section, purpose) for uid in uids)
         return torch.stack([torch.rand((), generator=generator) for generator in generators])
 
     def generators(self, uids: Sequence[str], section: int) -> list[torch.Generator]:
         """A generator for each video, for what else is random in section `section`."""
-        return [keyed_generator(self.seed, self.update, uid, section, "forcing") for uid in uids]
+        return [keyed_generator(self.seed, self.step, uid, section, "forcing") for uid in uids]
 
 
 def keyed_generator(*key: object) -> torch.Generator:

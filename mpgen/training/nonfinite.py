@@ -1,6 +1,6 @@
-"""Updates whose gradient is not finite: they are left out, counted, and end the run when they do not stop.
+"""Steps whose gradient is not finite: they are skipped, counted, and end the run when they do not stop.
 
-The norm that is looked at is that over all ranks, so all of them leave out the same updates without asking each other.
+The norm is that over all ranks, so all of them skip the same steps without asking each other.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from mpgen.errors import UserError
 from mpgen.training.objective import SectionLoss
 
 
-class FiniteUpdates:
-    """Decides whether an update is made.
+class FiniteSteps:
+    """Decides whether an optimizer step is made.
 
     Args:
-        most_in_a_row: updates left out one after another before the run ends.
+        most_in_a_row: steps skipped one after another before the run ends.
     """
 
     def __init__(self, most_in_a_row: int):
         self.most_in_a_row = most_in_a_row
-        self.left_out = self.in_a_row = 0
+        self.skipped = self.in_a_row = 0
 
     def allow(
-        self, gradient_norm: Float[Tensor, ""], sections: Sequence[SectionLoss], uids: Sequence[str], update: int
+        self, gradient_norm: Float[Tensor, ""], sections: Sequence[SectionLoss], uids: Sequence[str], step: int
     ) -> bool:
         """Whether the gradient may be used.
 
@@ -33,7 +33,7 @@ class FiniteUpdates:
             gradient_norm: over all ranks.
             sections: this rank's losses.
             uids: this rank's videos.
-            update: how many came before.
+            step: how many came before.
 
         Raises:
             UserError: too many in a row; it names the videos whose loss is not finite.
@@ -41,11 +41,11 @@ class FiniteUpdates:
         if bool(gradient_norm.isfinite()):
             self.in_a_row = 0
             return True
-        self.left_out += 1
+        self.skipped += 1
         self.in_a_row += 1
         if self.in_a_row >= self.most_in_a_row:
             raise UserError(
-                f"update {update}: the gradient was not finite {self.in_a_row} times in a row, "
+                f"step {step}: the gradient was not finite {self.in_a_row} times in a row, "
                 f"this time {describe(sections, uids)}\n"
                 "look at these videos' cached latents, or go on from an earlier checkpoint (--ckpt_path) "
                 "with a smaller learning rate (model.optimizer)"

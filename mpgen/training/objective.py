@@ -1,33 +1,35 @@
-"""The training objective, section by section (paper §4.2): plain PyTorch, one loss at a time.
+"""The training objective, stage by stage (paper §4.2): the loop of generation, with one forward for a whole sampler.
 
 A generator, so that the caller can run the backward pass of a section before the next one begins, and only one
-section's graph is alive. Sections come in the layout's order; what each is told of the past is the forcing's choice.
+section's graph is alive. Plain PyTorch; Lightning only drives it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from mpgen.backbones.hunyuan.model import Context
+from mpgen.backbones.base import Context
 from mpgen.conditioning import Conditioning
+from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser
+from mpgen.errors import UserError
 from mpgen.flow import SigmaDraw, add_noise, velocity_target
-from mpgen.sections import Layout
-from mpgen.tensors import Latents, Still
+from mpgen.tensors import Latents
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
+from mpgen.training.targets import NextSection, Target, TrueSections
 
 
 @dataclass(frozen=True)
 class SectionLoss:
-    """The loss of one section (or of those that are noisy at the same time), and what is worth logging of it.
+    """The loss of one stage, and what is worth logging of it.
 
     Args:
-        number: which section, from 0; which stage, where several are noisy at the same time.
+        number: of the stage; which section, where one is noisy at a time.
         loss: mean squared error of the velocity, with its graph.
         per_video: the same for each video, without.
         sigma: each video's noise level, the mean of several sections'.
@@ -42,103 +44,77 @@ class SectionLoss:
     carried_error: Float[Tensor, " b"] | None
 
 
-def section_losses(
-    denoiser: Denoiser,
-    start: Still,
-    latents: Latents,
-    conditioning: Conditioning,
-    uids: Sequence[str],
-    *,
-    forcing: Forcing,
-    sigma_draw: SigmaDraw,
-    noise: KeyedNoise,
-    guidance_scale: float,
-    memory_windows: int,
-    head_only: bool = False,
-    num_given: int = 0,
-    rehearsal: float = 0.0,
-) -> Iterator[SectionLoss]:
-    """One loss a section, in the order they are made; run its backward pass before asking for the next.
+@dataclass(frozen=True)
+class Objective:
+    """What is learned, and from which past.
 
     Args:
-        denoiser: the network.
-        start: the start image's latents, encoded alone.
-        latents: the latent frames after it, a whole number of sections.
-        conditioning: text and image features.
-        uids: the videos' names, for the noise.
         forcing: what is carried from section to section.
-        sigma_draw: how noise levels are drawn.
-        noise: this update's random numbers.
-        guidance_scale: the distilled CFG scale the backbone is told; the value of inference (our choice).
-        memory_windows: past windows through which the memory gets gradients.
-        head_only: only the last norm and the output layer train, so everything before them runs without a graph.
-        num_given: the first so many sections (as they are made) have no loss: they are remembered as they are.
-        rehearsal: how often one of the sections before is to be drawn from memory instead; see `LongVideoModule`.
+        sigma: how noise levels are drawn.
+        target: what a section draws; the next section if there is no memory to draw another one from.
+        memory_sections: past sections through which the memory gets gradients.
     """
-    schedule, frames = denoiser.schedule, denoiser.layout.section
-    num_sections = latents.shape[2] // frames
-    layout = denoiser.layout.for_video(num_sections)
-    history, memory = denoiser.begin(start, conditioning, 0 if head_only else memory_windows, layout)
-    for number in range(num_given):
-        history, memory = denoiser.remember(history, memory, _cut(latents, layout, range(number, number + 1)))
-    for stage, among in enumerate(schedule.stages(num_sections - num_given)):
-        number, sections = num_given + stage, range(num_given + among.start, num_given + among.stop)
-        clean = following = _cut(latents, layout, sections)
-        again = torch.zeros(len(clean), dtype=torch.bool, device=clean.device)
-        if rehearsal and memory is not None and number and len(sections) == 1:
-            clean, again = _rehearse(following, latents, layout, number, rehearsal, noise, uids)
-        draw = noise.draw(uids, number, clean)
-        sigma = schedule.draw(draw.uniform, [stage - section for section in among], frames, sigma_draw)
-        noisy = add_noise(clean, draw.noise, sigma)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
-            context = denoiser.pack(history.without(again), memory, len(sections))
-            tokens, temb = denoiser.trunk(noisy, sigma, context, conditioning, guidance_scale)
-        velocity = denoiser.head(tokens, temb, denoiser.grid(noisy)).float()
-        per_video = (velocity - velocity_target(clean, draw.noise)).square().mean((1, 2, 3, 4))
 
-        carried_error = None
-        if stage + 1 >= schedule.window and sections.start + 1 < num_sections:
-            velocity_fn = partial(_velocity, denoiser, context, conditioning, guidance_scale)
-            generators = partial(noise.generators, uids, number)
-            whole = SectionPass(clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
-            carried = _where(again, following, _carry(forcing, whole))[:, :, :frames]  # the oldest, which is done
-            carried_error = (carried - following[:, :, :frames]).square().mean((1, 2, 3, 4)).sqrt()
-            history, memory = denoiser.remember(history, memory, carried)
-        level = sigma.reshape(len(sigma), -1).mean(1)
-        yield SectionLoss(number, per_video.mean(), per_video.detach(), level, carried_error)
+    forcing: Forcing
+    sigma: SigmaDraw
+    target: Target
+    memory_sections: int = 2
 
+    def losses(self, denoiser: Denoiser, batch: VideoBatch, noise: KeyedNoise) -> Iterator[SectionLoss]:
+        """One loss a stage; run its backward pass before asking for the next."""
+        frames, conditioning = denoiser.layout.section, batch.conditioning
+        layout = denoiser.layout.for_video(batch.num_sections)
+        true = TrueSections(batch.latents, layout)
+        past = denoiser.begin(batch.start, conditioning, self._keep(denoiser), layout)
+        target = NextSection() if past.psi is None else self.target
+        for number in range(batch.num_given):
+            past = past.after(true.cut(range(number, number + 1)))
+        for stage in denoiser.schedule.stages(batch.num_sections, batch.num_given):
+            drawn = target.choose(true, stage, batch.uids, noise)
+            draw = noise.draw(batch.uids, stage.number, drawn.clean)
+            sigma = denoiser.schedule.draw(draw.uniform, stage.ages, frames, self.sigma)
+            noisy = add_noise(drawn.clean, draw.noise, sigma)
+            context = past.from_memory_alone(drawn.from_memory).pack(len(stage.sections))
+            velocity = denoiser(noisy, sigma, context, conditioning).float()
+            per_video = (velocity - velocity_target(drawn.clean, draw.noise)).square().mean((1, 2, 3, 4))
 
-def _cut(latents: Latents, layout: Layout, sections: range) -> Float[Tensor, "b c cut h w"]:
-    """The latent frames of neighbouring sections; `latents` begin after the start image."""
-    return latents[:, :, layout.bounds(sections.start)[0] - 1 : layout.bounds(sections.stop - 1)[1] - 1]
+            carried_error = None
+            if stage.finished is not None and stage.finished + 1 < batch.num_sections:
+                velocity_fn = partial(_velocity, denoiser, context, conditioning)
+                generators = partial(noise.generators, batch.uids, stage.number)
+                seen = SectionPass(drawn.clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
+                following = true.cut(stage.sections)
+                carried = torch.where(
+                    drawn.from_memory[:, None, None, None, None], following, _carry(self.forcing, seen)
+                )
+                carried_error = (carried - following)[:, :, :frames].square().mean((1, 2, 3, 4)).sqrt()
+                past = past.after(carried[:, :, :frames])
+            level = sigma.reshape(len(sigma), -1).mean(1)
+            yield SectionLoss(stage.number, per_video.mean(), per_video.detach(), level, carried_error)
 
-
-def _rehearse(
-    following: Float[Tensor, "b c cut h w"],
-    latents: Latents,
-    layout: Layout,
-    number: int,
-    share: float,
-    noise: KeyedNoise,
-    uids: Sequence[str],
-) -> tuple[Float[Tensor, "b c cut h w"], Bool[Tensor, " b"]]:
-    """What is to be drawn: for `share` of the videos any section before `number`; and for which."""
-    again = (noise.uniform(uids, number, "rehearsal") < share).to(latents.device)
-    earlier = (noise.uniform(uids, number, "earlier") * number).long().tolist()
-    past = torch.cat([_cut(latents[i : i + 1], layout, range(j, j + 1)) for i, j in enumerate(earlier)])
-    return _where(again, past, following), again
-
-
-def _where(videos: Bool[Tensor, " b"], chosen: Latents, otherwise: Latents) -> Latents:
-    return torch.where(videos[:, None, None, None, None], chosen, otherwise)
+    def _keep(self, denoiser: Denoiser) -> int:
+        """Sections to replay: none where the memory does not train."""
+        learns = denoiser.memory is not None and any(p.requires_grad for p in denoiser.memory.parameters())
+        return self.memory_sections if learns else 0
 
 
 @torch.no_grad()
-def _carry(forcing: Forcing, section: SectionPass) -> Latents:
-    return forcing.carry(section)
+def _carry(forcing: Forcing, seen: SectionPass) -> Latents:
+    """What the forcing gives, which must be latents like the data's.
+
+    Raises:
+        UserError: it is something else.
+    """
+    carried = forcing.carry(seen)
+    if not isinstance(carried, Tensor) or carried.shape != seen.clean.shape:
+        given = list(carried.shape) if isinstance(carried, Tensor) else type(carried).__name__
+        raise UserError(
+            f"{type(forcing).__name__}.carry gave {given}: "
+            f"wanted latents of shape {list(seen.clean.shape)}, that of section.clean"
+        )
+    return carried
 
 
-def _velocity(
-    denoiser: Denoiser, context: Context, conditioning: Conditioning, guidance_scale: float, x: Latents, sigma: float
-) -> Latents:
-    return denoiser(x, x.new_full((len(x),), sigma), context, conditioning, guidance_scale).float()
+@torch.no_grad()
+def _velocity(denoiser: Denoiser, context: Context, conditioning: Conditioning, x: Latents, sigma: float) -> Latents:
+    return denoiser(x, x.new_full((len(x),), sigma), context, conditioning).float()

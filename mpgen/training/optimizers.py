@@ -11,7 +11,7 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from mpgen.errors import UserError
 
-BLOCKS = ("*_blocks.*", "semantic_pack.memorize_layers.*", "semantic_pack.squeeze.*")
+BLOCKS = ("backbone.*blocks.*", "memory.memorize_layers.*", "memory.squeeze.*")
 
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic iteration, as in torch
@@ -20,7 +20,7 @@ COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic iteration, as in torch
 class Fp32Muon(Muon):
     """torch's Muon, iterated in fp32 where torch iterates in bf16.
 
-    Processors without bf16 units emulate it: on such a one torch's step took 0.19 s of an update of 0.48 s for 2.5
+    Processors without bf16 units emulate it: on such a one torch's step took 0.19 s of a step of 0.48 s for 2.5
     million parameters, this one 0.03 s.
     """
 
@@ -61,7 +61,7 @@ def orthogonal(matrix: Float[Tensor, "rows columns"], steps: int, eps: float = 1
 class MuonAdamW(Optimizer):
     """One optimizer of two param groups, so that a scheduler, a checkpoint and `global_step` see a single one.
 
-    Muon makes every update of a matrix orthogonal. On the built-in world it reaches AdamW's loss with about
+    Muon makes every step of a matrix orthogonal. On the built-in world it reaches AdamW's loss with about
     half the samples; released weights were trained with AdamW, so the real configs stay with it.
 
     Args:

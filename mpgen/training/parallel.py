@@ -1,4 +1,4 @@
-"""How one update is spread over processes: what a rank holds, when gradients meet, and that all ranks keep in step.
+"""How a step is spread over processes: what a rank holds, when gradients are reduced, that ranks stay in lock step.
 
 A strategy hands one of these distributions to the module, so the one training step is the same on one device, on copies
 (DDP) and on shards (FSDP2). All of them bring gradients together once, after the last section of a video.
@@ -29,7 +29,7 @@ BUCKET = 2**25  # gradients are averaged so many numbers at a time
 
 
 class Distribution(ABC):
-    """What an update does differently when several processes share it."""
+    """What a step does differently when several processes share it."""
 
     @abstractmethod
     def place(self, denoiser: Denoiser) -> None:
@@ -45,7 +45,7 @@ class Distribution(ABC):
 
     @abstractmethod
     def clip_gradients(self, parameters: Sequence[nn.Parameter], max_norm: float | int) -> Float[Tensor, ""]:
-        """Cuts the norm of all gradients together, and says what it was."""
+        """Clips gradients by global norm; returns the norm before clipping."""
 
     def mean(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The mean of a number over all ranks, without a gradient."""
@@ -56,10 +56,10 @@ class Distribution(ABC):
         return total / world_size()
 
     @abstractmethod
-    def check_forwards(self, num_sections: int, update: int, device: torch.device) -> None:
+    def check_forwards(self, num_sections: int, step: int, device: torch.device) -> None:
         """`check_lock_step` if ranks need each other for forward passes alone."""
 
-    def check_lock_step(self, num_sections: int, update: int, device: torch.device) -> None:
+    def check_lock_step(self, num_sections: int, step: int, device: torch.device) -> None:
         """Every rank must run as many forwards as the others, or collectives wait for ever.
 
         Raises:
@@ -72,7 +72,7 @@ class Distribution(ABC):
         most, fewest = int(bounds[0]), -int(bounds[1])
         if most != fewest:
             raise UserError(
-                f"ranks are out of step at update {update}: videos of {fewest} to {most} sections, "
+                f"ranks differ at step {step}: videos of {fewest} to {most} sections, "
                 f"{num_sections} on rank {dist.get_rank()}; wanted the same number on every rank, "
                 "which data.curriculum gives when all ranks read the same manifest and cache"
             )
@@ -91,7 +91,7 @@ class Replicated(Distribution):
     def before_backward(self, denoiser: Denoiser, last: bool) -> None:
         """Gradients add up on each rank."""
 
-    def check_forwards(self, num_sections: int, update: int, device: torch.device) -> None:
+    def check_forwards(self, num_sections: int, step: int, device: torch.device) -> None:
         """Each rank forwards alone."""
 
     @torch.no_grad()
@@ -115,10 +115,10 @@ class Sharded(Distribution):
 
     Args:
         mesh: the ranks.
-        compute_dtype: layers are gathered in this dtype; gradients meet in fp32. Their own dtype if None. The head is
-            always gathered in its own.
-        sync_every_section: gradients meet after every section, not only the last: more traffic, but whole gradients of
-            all that trains are never kept. For training much of a large network.
+        compute_dtype: layers are gathered in this dtype, or in their own if None; the head always in its own. Gradients
+            are reduced in fp32.
+        sync_every_section: gradients are reduced after every section, not only the last: more traffic, but whole
+            gradients of all that trains are never kept. For training much of a large network.
     """
 
     mesh: DeviceMesh
@@ -139,25 +139,25 @@ class Sharded(Distribution):
                 mesh=self.mesh, reshard_after_forward=True, mp_policy=policy,
             )  # fmt: skip
 
-        for block in (*denoiser.transformer_blocks, *denoiser.single_transformer_blocks):
-            shard(block)
-        for part in (denoiser.context_embedder, denoiser.image_projection, denoiser.time_text_embed):
+        backbone, memory = denoiser.backbone, denoiser.memory
+        for part in (*backbone.blocks, *backbone.units):
             shard(part)
-        shard(denoiser.norm_out, denoiser.proj_out, policy=own)
-        if denoiser.semantic_pack is not None:
-            shard(denoiser.semantic_pack)
-            for method in ("seed", "update", "as_video_tokens"):
-                register_fsdp_forward_method(denoiser.semantic_pack, method)
-        shard(denoiser)
-        for method in ("begin", "remember", "pack", "trunk"):
-            register_fsdp_forward_method(denoiser, method)
+        shard(*backbone.head_modules, policy=own)
+        shard(backbone)
+        for method in ("embed_history", "trunk"):
+            register_fsdp_forward_method(backbone, method)
+        if memory is not None:
+            shard(memory)
+            for method in ("seed", "update", "tokens"):
+                register_fsdp_forward_method(memory, method)
 
-    def check_forwards(self, num_sections: int, update: int, device: torch.device) -> None:
-        self.check_lock_step(num_sections, update, device)
+    def check_forwards(self, num_sections: int, step: int, device: torch.device) -> None:
+        self.check_lock_step(num_sections, step, device)
 
     def before_backward(self, denoiser: Denoiser, last: bool) -> None:
-        assert isinstance(denoiser, FSDPModule)
-        denoiser.set_requires_gradient_sync(last or self.sync_every_section)
+        for part in denoiser.children():
+            assert isinstance(part, FSDPModule)
+            part.set_requires_gradient_sync(last or self.sync_every_section)
 
     def finish_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Nothing: the last backward pass left every rank the mean of its rows."""

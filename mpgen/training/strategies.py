@@ -47,7 +47,7 @@ class FSDP2Strategy(ModelParallelStrategy):
     Args:
         sharded_checkpoints: every rank writes its part into a folder: for training much of a large network. One file
             if false, gathered a tensor at a time.
-        sync_every_section: gradients meet after every section: more traffic, less memory where much trains.
+        sync_every_section: gradients are all-reduced after every section: more traffic, less memory where much trains.
         timeout_minutes: a collective that waits longer ends the run.
         process_group_backend: NCCL on GPUs and gloo on CPUs if None.
     """

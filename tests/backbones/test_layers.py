@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mpgen.backbones.hunyuan.blocks import TokenRefiner
-from mpgen.backbones.layers import FeedForward, Modulation, RMSNorm, attend, modulate, sinusoid
+from mpgen.backbones.layers import FeedForward, Modulation, RMSNorm, modulate, sinusoid
 
 
 def test_the_sinusoid_is_cosines_then_sines_of_falling_frequencies():
@@ -39,32 +39,6 @@ def test_the_norm_of_queries_has_root_mean_square_one_times_its_weight():
     got = norm(x) / norm.weight
     torch.testing.assert_close(got.square().mean(-1), torch.ones(3, 4))
     assert norm(x.bfloat16()).dtype == torch.bfloat16
-
-
-def test_attention_looks_only_where_the_mask_is_true():
-    query, key, value = torch.randn(3, 2, 3, 4, 5).unbind(0)
-    mask = torch.tensor([[True, True, False, True], [True, False, False, False]])[:, None, None]
-    got = attend(query, key, value, mask)
-    torch.testing.assert_close(got[1], value[1, :, 0].flatten().expand(4, -1))
-    torch.testing.assert_close(got[:1], attend(query[:1], key[:1, :, [0, 1, 3]], value[:1, :, [0, 1, 3]], None))
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_over_many_keys_is_the_same_as_over_few(monkeypatch, masked):
-    query, key, value = torch.randn(2, 3, 70, 8), torch.randn(2, 3, 90, 8), torch.randn(2, 3, 90, 8)
-    mask = torch.arange(90)[None, None, None] < torch.tensor([40, 90])[:, None, None, None] if masked else None
-    wanted = attend(query, key, value, mask)
-    monkeypatch.setattr("mpgen.backbones.layers.LONG", 90)
-    monkeypatch.setattr("mpgen.backbones.layers.QUERIES", 7)  # several pieces
-    monkeypatch.setattr("mpgen.backbones.layers.F.scaled_dot_product_attention", None)  # not called
-    torch.testing.assert_close(attend(query, key, value, mask), wanted, atol=2e-6, rtol=0)
-
-
-def test_attention_over_many_keys_gives_gradients(monkeypatch):
-    monkeypatch.setattr("mpgen.backbones.layers.LONG", 9)
-    query = torch.randn(1, 1, 5, 4, requires_grad=True)
-    attend(query, torch.randn(1, 1, 9, 4), torch.randn(1, 1, 9, 4), None).square().sum().backward()
-    assert bool(query.grad.any())
 
 
 def test_feed_forward_acts_on_every_token_alone():

@@ -1,4 +1,4 @@
-"""Low-rank updates: beside the released names, zero at first, and PEFT's arithmetic."""
+"""LoRA adapters: beside the released names, zero at first, and PEFT's arithmetic."""
 
 from dataclasses import replace
 
@@ -19,13 +19,13 @@ def velocity(make_conditioning, latents):
 
     def run(denoiser) -> torch.Tensor:
         conditioning = make_conditioning(4, 2)
-        context = denoiser.pack(*denoiser.begin(latents(2, 1), conditioning))
-        return denoiser(latents(2, 3, seed=1), torch.tensor([0.3, 0.8]), context, conditioning, 4.0)
+        context = denoiser.begin(latents(2, 1), conditioning).pack()
+        return denoiser(latents(2, 3, seed=1), torch.tensor([0.3, 0.8]), context, conditioning.guided(4.0))
 
     return run
 
 
-def test_an_update_begins_as_nothing_and_then_counts(make_denoiser, velocity, perturb):
+def test_an_adapter_begins_as_nothing_and_then_counts(make_denoiser, velocity, perturb):
     plain, adapted = make_denoiser(), make_denoiser(lora=CONFIG)
     lacking, strange = adapted.load_state_dict(plain.state_dict(), strict=False)
     assert strange == []
@@ -41,25 +41,26 @@ def test_an_update_begins_as_nothing_and_then_counts(make_denoiser, velocity, pe
 def test_released_names_stay_and_each_layer_named_gets_two_more(make_denoiser):
     plain, adapted = (dict(make_denoiser(lora=lora).named_parameters()) for lora in (None, ATTENTION))
     assert [name for name in adapted if ADAPTER not in name] == list(plain)
-    layers = ["transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_out.0"]
-    layers.append("context_embedder.token_refiner.refiner_blocks.0.attn.to_out.0")
+    layers = ["backbone.transformer_blocks.0.attn.to_q", "backbone.transformer_blocks.0.attn.to_out.0"]
+    layers.append("backbone.context_embedder.token_refiner.refiner_blocks.0.attn.to_out.0")
     assert {name for name in adapted if ADAPTER in name} == {f"{y}.lora_{x}.weight" for y in layers for x in "AB"}
 
 
 def test_the_defaults_are_the_matrices_of_the_blocks(make_denoiser):
     denoiser = make_denoiser(lora=CONFIG)
     adapted = {name for name, module in denoiser.named_modules() if isinstance(module, LoraLinear)}
+    blocks = ("backbone.transformer_blocks.", "backbone.single_transformer_blocks.")
     matrices = {
         name for name, module in denoiser.named_modules()
         if isinstance(module, torch.nn.Linear) and ".lora_" not in name
-        and name.startswith(("transformer_blocks.", "single_transformer_blocks.")) and ".norm" not in name
+        and name.startswith(blocks) and ".norm" not in name
     }  # fmt: skip
     assert adapted == matrices
 
 
 def test_a_layer_computes_what_pefts_computes(make_denoiser):
     peft = pytest.importorskip("peft")
-    ours = make_denoiser(lora=CONFIG).transformer_blocks[0].attn.to_q
+    ours = make_denoiser(lora=CONFIG).backbone.transformer_blocks[0].attn.to_q
     plain = torch.nn.ModuleDict({"to_q": torch.nn.Linear(ours.in_features, ours.out_features)})
     plain.to_q.load_state_dict({"weight": ours.weight, "bias": ours.bias})
     theirs = peft.inject_adapter_in_model(peft.LoraConfig(r=2, lora_alpha=2, target_modules=["to_q"]), plain).to_q
@@ -75,4 +76,4 @@ def test_what_cannot_be_meant_is_an_error_that_says_so(make_denoiser):
     with pytest.raises(ValueError, match=r"lora\.rank 0"):
         replace(CONFIG, rank=0)
     with pytest.raises(UserError, match=r"add '\*\.lora_\*' to model\.train"):
-        select_trainable(make_denoiser(lora=CONFIG), ["semantic_pack.*"])
+        select_trainable(make_denoiser(lora=CONFIG), ["memory.*"])

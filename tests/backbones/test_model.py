@@ -3,15 +3,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mpgen.backbones.hunyuan.model import Context, DiT
+from mpgen.backbones.base import Context
+from mpgen.backbones.hunyuan.model import Hunyuan
 from mpgen.backbones.rope import no_rotation
 from mpgen.conditioning import Conditioning
 
 
 @pytest.fixture
-def dit(small_config, perturb) -> DiT:
+def backbone(small_config, perturb) -> Hunyuan:
     torch.manual_seed(0)
-    return perturb(DiT(small_config.dit))
+    return perturb(Hunyuan(small_config.backbone))
 
 
 @pytest.fixture
@@ -29,9 +30,12 @@ def make_context():
     return make
 
 
-def velocity(dit: DiT, noisy, sigma, context, conditioning, scale: float = 10.0, context_sigma: float | None = None):
+def velocity(
+    backbone: Hunyuan, noisy, sigma, context, conditioning, scale: float = 10.0, context_sigma: float | None = None
+):
     context = replace(context, sigma=context_sigma)
-    return dit.head(*dit.trunk(noisy, sigma, context, conditioning, scale), dit.grid(noisy))
+    tokens, temb = backbone.trunk(noisy, sigma, context, conditioning.guided(scale))
+    return backbone.head(tokens, temb, backbone.grid(noisy))
 
 
 def one(item: int, context: Context, conditioning: Conditioning) -> tuple[Context, Conditioning]:
@@ -41,55 +45,61 @@ def one(item: int, context: Context, conditioning: Conditioning) -> tuple[Contex
     return Context(*(part[i] for part in parts)), Conditioning(*(part[i] for part in features))
 
 
-def test_a_batch_of_two_is_two_single_runs(dit, latents, make_context, make_conditioning):
+def test_a_batch_of_two_is_two_single_runs(backbone, latents, make_context, make_conditioning):
     noisy, sigma = latents(2, 3), torch.tensor([0.3, 0.871])
     context, conditioning = make_context(8, 5), make_conditioning(3, 6)
-    both = velocity(dit, noisy, sigma, context, conditioning)
+    both = velocity(backbone, noisy, sigma, context, conditioning)
     for i in range(2):
-        alone = velocity(dit, noisy[i : i + 1], sigma[i : i + 1], *one(i, context, conditioning))
+        alone = velocity(backbone, noisy[i : i + 1], sigma[i : i + 1], *one(i, context, conditioning))
         torch.testing.assert_close(both[i : i + 1], alone, atol=2e-5, rtol=0)
     assert both.std() > 0.01
 
 
 @pytest.mark.parametrize("lengths", [(4,), (4, 2)])
-def test_neither_length_nor_content_of_text_padding_matters(dit, latents, make_context, make_conditioning, lengths):
+def test_neither_length_nor_content_of_text_padding_matters(
+    backbone, latents, make_context, make_conditioning, lengths
+):
     noisy, sigma = latents(len(lengths), 3), torch.full((len(lengths),), 0.4)
     context = make_context(*[8 for _ in lengths])
-    tight = velocity(dit, noisy, sigma, context, make_conditioning(*lengths))
+    tight = velocity(backbone, noisy, sigma, context, make_conditioning(*lengths))
     for loose in (make_conditioning(*lengths, padded_to=9), make_conditioning(*lengths, padded_to=7, padding=-80.0)):
-        torch.testing.assert_close(velocity(dit, noisy, sigma, context, loose), tight, atol=2e-5, rtol=0)
+        torch.testing.assert_close(velocity(backbone, noisy, sigma, context, loose), tight, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("context_sigma", [None, 0.3])
 def test_one_noise_level_for_every_frame_is_the_one_of_the_video(
-    dit, latents, make_context, make_conditioning, context_sigma
+    backbone, latents, make_context, make_conditioning, context_sigma
 ):
     noisy, context, conditioning = latents(2, 3), make_context(8, 7), make_conditioning(3, 4)
     sigma = torch.tensor([0.3, 0.7])
-    of_video = velocity(dit, noisy, sigma, context, conditioning, context_sigma=context_sigma)
-    of_frames = velocity(dit, noisy, sigma[:, None].expand(-1, 3), context, conditioning, context_sigma=context_sigma)
+    of_video = velocity(backbone, noisy, sigma, context, conditioning, context_sigma=context_sigma)
+    of_frames = velocity(
+        backbone, noisy, sigma[:, None].expand(-1, 3), context, conditioning, context_sigma=context_sigma
+    )
     torch.testing.assert_close(of_frames, of_video, atol=2e-5, rtol=0)
 
 
-def test_context_at_the_level_of_the_section_is_the_released_behaviour(dit, latents, make_context, make_conditioning):
+def test_context_at_the_level_of_the_section_is_the_released_behaviour(
+    backbone, latents, make_context, make_conditioning
+):
     noisy, context, conditioning, sigma = (
         latents(2, 3),
         make_context(8, 7),
         make_conditioning(3, 4),
         torch.full((2,), 0.6),
     )
-    released = velocity(dit, noisy, sigma, context, conditioning)
+    released = velocity(backbone, noisy, sigma, context, conditioning)
     torch.testing.assert_close(
-        velocity(dit, noisy, sigma, context, conditioning, context_sigma=0.6), released, atol=2e-5, rtol=0
+        velocity(backbone, noisy, sigma, context, conditioning, context_sigma=0.6), released, atol=2e-5, rtol=0
     )
-    clean = velocity(dit, noisy, sigma, context, conditioning, context_sigma=0.0)
+    clean = velocity(backbone, noisy, sigma, context, conditioning, context_sigma=0.0)
     assert (clean - released).abs().max() > 1e-4
 
 
-def test_the_noise_level_of_a_frame_acts_on_that_frame_most(dit, latents, make_context, make_conditioning):
+def test_the_noise_level_of_a_frame_acts_on_that_frame_most(backbone, latents, make_context, make_conditioning):
     noisy, context, conditioning = latents(1, 3), make_context(8), make_conditioning(3)
-    before = velocity(dit, noisy, torch.tensor([[0.5, 0.5, 0.5]]), context, conditioning)
-    after = velocity(dit, noisy, torch.tensor([[0.2, 0.5, 0.8]]), context, conditioning)  # the mean stays
+    before = velocity(backbone, noisy, torch.tensor([[0.5, 0.5, 0.5]]), context, conditioning)
+    after = velocity(backbone, noisy, torch.tensor([[0.2, 0.5, 0.8]]), context, conditioning)  # the mean stays
     change = (after - before).abs().amax((0, 1, 3, 4))
     assert change[0] > 3 * change[1]
     assert change[2] > 3 * change[1]
@@ -99,7 +109,7 @@ INPUTS = ["noisy", "sigma", "context", "text", "pooled", "image", "scale", "indi
 
 
 @pytest.mark.parametrize("changed", INPUTS)
-def test_every_input_matters(dit, latents, make_context, make_conditioning, changed):
+def test_every_input_matters(backbone, latents, make_context, make_conditioning, changed):
     given = {
         "noisy": latents(1, 3),
         "sigma": torch.tensor([0.5]),
@@ -107,57 +117,60 @@ def test_every_input_matters(dit, latents, make_context, make_conditioning, chan
         "conditioning": make_conditioning(4),
         "scale": 10.0,
     }
-    before = velocity(dit, *given.values())
+    before = velocity(backbone, *given.values())
     conditioning, context = given["conditioning"], given["context"]
     other = make_conditioning(4, seed=1)
-    features = {"text": conditioning.text, "text_mask": conditioning.text_mask, "pooled": conditioning.pooled}
-    features["image"] = conditioning.image
     if changed in ("text", "pooled", "image"):
-        given["conditioning"] = Conditioning(**features | {changed: vars(other)[changed]})
+        given["conditioning"] = replace(conditioning, **{changed: vars(other)[changed]})
     elif changed == "context":
         given["context"] = make_context(8, seed=1)
     elif changed == "indices":
         given["context"] = Context(context.tokens, context.rotation, context.mask, 2 * context.section_indices)
     else:
         given[changed] = {"noisy": latents(1, 3, seed=1), "sigma": torch.tensor([0.6]), "scale": 9.0}[changed]
-    assert (velocity(dit, *given.values()) - before).abs().max() > 1e-5
+    assert (velocity(backbone, *given.values()) - before).abs().max() > 1e-5
 
 
-def test_masked_context_tokens_do_not_matter(dit, latents, make_context, make_conditioning):
+def test_masked_context_tokens_do_not_matter(backbone, latents, make_context, make_conditioning):
     noisy, sigma, conditioning = latents(1, 3), torch.tensor([0.5]), make_conditioning(4)
     context = make_context(5)
     loud = context.tokens.clone()
     loud[:, 5:] = 30.0
     changed = Context(loud, context.rotation, context.mask, context.section_indices)
     torch.testing.assert_close(
-        velocity(dit, noisy, sigma, changed, conditioning), velocity(dit, noisy, sigma, context, conditioning)
+        velocity(backbone, noisy, sigma, changed, conditioning), velocity(backbone, noisy, sigma, context, conditioning)
     )
     everything = Context(loud, context.rotation, torch.ones_like(context.mask), context.section_indices)
     assert (
-        velocity(dit, noisy, sigma, everything, conditioning) - velocity(dit, noisy, sigma, context, conditioning)
+        velocity(backbone, noisy, sigma, everything, conditioning)
+        - velocity(backbone, noisy, sigma, context, conditioning)
     ).std() > 1e-4
 
 
 def test_a_fresh_network_predicts_no_velocity_and_every_block_is_the_identity(
     small_config, latents, make_context, make_conditioning
 ):
-    dit = DiT(small_config.dit)
-    tokens, conditioning = dit.trunk(latents(1, 3), torch.tensor([0.5]), make_context(8), make_conditioning(4), 1.0)
-    torch.testing.assert_close(tokens, dit.x_embedder(latents(1, 3)))
-    assert not dit.head(tokens, conditioning, (3, 3, 5)).any()
+    backbone = Hunyuan(small_config.backbone)
+    tokens, temb = backbone.trunk(latents(1, 3), torch.tensor([0.5]), make_context(8), make_conditioning(4))
+    torch.testing.assert_close(tokens, backbone.x_embedder(latents(1, 3)))
+    assert not backbone.head(tokens, temb, (3, 3, 5)).any()
 
 
-def test_the_head_scales_by_the_first_half_of_its_modulation_and_shifts_by_the_second(dit):
+def test_the_head_scales_by_the_first_half_of_its_modulation_and_shifts_by_the_second(backbone):
     with torch.no_grad():
-        dit.norm_out.linear.weight.zero_()
-        dit.norm_out.linear.bias.copy_(torch.cat([torch.full((32,), 2.0), torch.full((32,), 5.0)]))
+        backbone.norm_out.linear.weight.zero_()
+        backbone.norm_out.linear.bias.copy_(torch.cat([torch.full((32,), 2.0), torch.full((32,), 5.0)]))
     tokens = torch.randn(1, 3 * 3 * 5, 32)
     inner = 3.0 * torch.nn.functional.layer_norm(tokens, (32,), eps=1e-6) + 5.0
-    wanted = dit.proj_out(inner).reshape(1, 3, 3, 5, 3, 2, 2).permute(0, 4, 1, 2, 5, 3, 6).reshape(1, 3, 3, 6, 10)
-    torch.testing.assert_close(dit.head(tokens, torch.randn(1, 1, 32), (3, 3, 5)), wanted)
+    wanted = backbone.proj_out(inner).reshape(1, 3, 3, 5, 3, 2, 2).permute(0, 4, 1, 2, 5, 3, 6).reshape(1, 3, 3, 6, 10)
+    torch.testing.assert_close(backbone.head(tokens, torch.randn(1, 1, 32), (3, 3, 5)), wanted)
 
 
-def test_gradients_reach_every_parameter_but_those_of_history(dit, latents, make_context, make_conditioning):
-    velocity(dit, latents(1, 3), torch.tensor([0.5]), make_context(8), make_conditioning(4)).square().mean().backward()
-    without = {name for name, parameter in dit.named_parameters() if parameter.grad is None or not parameter.grad.any()}
+def test_gradients_reach_every_parameter_but_those_of_history(backbone, latents, make_context, make_conditioning):
+    velocity(
+        backbone, latents(1, 3), torch.tensor([0.5]), make_context(8), make_conditioning(4)
+    ).square().mean().backward()
+    without = {
+        name for name, parameter in backbone.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    }
     assert {name.split(".")[0] for name in without} == {"clean_x_embedder"}

@@ -2,28 +2,32 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mpgen.backbones.hunyuan.patches import HistoryEmbed, PatchEmbed, pad_to_multiple, unpatchify
+from mpgen.backbones.hunyuan.model import Hunyuan
+from mpgen.backbones.hunyuan.patches import unpatchify
+from mpgen.backbones.patches import pad_to_multiple
 
-PATCH = (1, 2, 2)
+FACTORS = (1, 2, 4)
 
 
 @pytest.fixture
-def embed(perturb):
+def backbone(small_config, perturb):
     torch.manual_seed(0)
-    return perturb(HistoryEmbed(3, 7, PATCH))
+    return perturb(Hunyuan(small_config.backbone.with_depths((0, 0))))
 
 
-def test_a_latent_of_zeros_becomes_the_bias(embed):
+def test_a_latent_of_zeros_becomes_the_bias(backbone):
     zeros = torch.zeros(2, 3, 4, 6, 10)
-    for level, proj in ((embed.embed_1x, embed.proj), (embed.embed_2x, embed.proj_2x), (embed.embed_4x, embed.proj_4x)):
-        tokens = level(zeros)
-        torch.testing.assert_close(tokens, proj.bias.expand_as(tokens))
+    biases = [backbone.history_kernel(factor).bias for factor in FACTORS]
+    for factor, bias in zip(FACTORS, biases, strict=True):
+        tokens = backbone.embed_history(zeros, factor)
+        torch.testing.assert_close(tokens, bias.expand_as(tokens))
+    assert len({bias[0].item() for bias in biases}) == 3
 
 
-def test_every_level_makes_the_tokens_of_its_kernel(embed):
+def test_every_factor_makes_the_tokens_of_its_kernel(backbone):
     latents = torch.randn(2, 3, 5, 6, 10)  # 5 frames of 3 x 5 patches
-    levels = (embed.embed_1x, embed.embed_2x, embed.embed_4x)
-    assert [level(latents).shape for level in levels] == [(2, 5 * 3 * 5, 7), (2, 3 * 2 * 3, 7), (2, 2 * 1 * 2, 7)]
+    shapes = [backbone.embed_history(latents, factor).shape for factor in FACTORS]
+    assert shapes == [(2, 5 * 3 * 5, 32), (2, 3 * 2 * 3, 32), (2, 2 * 1 * 2, 32)]
 
 
 def test_padding_repeats_the_last_frame_row_and_column():
@@ -41,23 +45,22 @@ def test_padding_leaves_a_whole_number_of_kernels_alone():
     assert torch.equal(pad_to_multiple(latents, (4, 8, 4)), latents)
 
 
-def test_history_begins_so_that_a_constant_latent_looks_the_same_at_every_level(embed, perturb):
-    patches = perturb(PatchEmbed(3, 7, PATCH), seed=3)
-    embed.initialise_from(patches)
+def test_history_begins_so_that_a_constant_latent_looks_the_same_at_every_factor(backbone):
+    backbone.initialise_additions()
     constant = torch.randn(1, 3, 1, 1, 1).expand(1, 3, 4, 8, 8)
-    wanted = patches(constant)[:, 0]
+    wanted = backbone.x_embedder(constant)[:, 0]
     assert wanted.abs().max() > 0.01
-    for level in (embed.embed_1x, embed.embed_2x, embed.embed_4x):
-        torch.testing.assert_close(level(constant), wanted[:, None].expand_as(level(constant)))
+    for factor in FACTORS:
+        tokens = backbone.embed_history(constant, factor)
+        torch.testing.assert_close(tokens, wanted[:, None].expand_as(tokens))
 
 
-def test_packing_begins_as_the_mean_of_the_patch_embedding(embed, perturb):
-    patches = perturb(PatchEmbed(3, 7, PATCH), seed=3)
-    embed.initialise_from(patches)
+def test_packing_begins_as_the_mean_of_the_patch_embedding(backbone):
+    backbone.initialise_additions()
     latents = torch.randn(2, 3, 4, 8, 16)
-    whole = patches(latents).unflatten(1, (4, 4, 8)).movedim(-1, 1)
-    for level, factor in ((embed.embed_2x, 2), (embed.embed_4x, 4)):
-        torch.testing.assert_close(level(latents), F.avg_pool3d(whole, factor).flatten(2).mT)
+    whole = backbone.x_embedder(latents).unflatten(1, (4, 4, 8)).movedim(-1, 1)
+    for factor in FACTORS:
+        torch.testing.assert_close(backbone.embed_history(latents, factor), F.avg_pool3d(whole, factor).flatten(2).mT)
 
 
 @pytest.mark.parametrize("patch", [(1, 2, 2), (2, 3, 1)])

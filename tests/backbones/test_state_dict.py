@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from mpgen.backbones.hunyuan.model import DiT, DiTConfig
+from mpgen.backbones.hunyuan import HunyuanConfig
+from mpgen.backbones.hunyuan.model import Hunyuan
 
 LINEAR = r"\.(weight|bias)"
 PATTERNS = (
@@ -30,7 +31,7 @@ PATTERNS = (
 @pytest.fixture(scope="module")
 def released() -> dict[str, torch.Tensor]:
     with torch.device("meta"):
-        return DiT(DiTConfig()).state_dict()
+        return Hunyuan(HunyuanConfig()).state_dict()
 
 
 def test_the_released_size_has_1274_names_and_12_9_billion_parameters(released):
@@ -65,11 +66,11 @@ def test_the_head_that_stage_2_trains_holds_19_million_parameters(released):
 
 def test_axes_that_do_not_fill_a_head_are_refused():
     with pytest.raises(ValueError, match="rope_axes_dim"):
-        DiTConfig(rope_axes_dim=(16, 56, 54))
+        HunyuanConfig(rope_axes_dim=(16, 56, 54))
     with pytest.raises(ValueError, match="rope_axes_dim"):
-        DiTConfig(rope_axes_dim=(15, 57, 56))
+        HunyuanConfig(rope_axes_dim=(15, 57, 56))
 
 
 def test_patches_of_several_latent_frames_are_refused():
     with pytest.raises(ValueError, match="patch_size_t 2"):
-        DiTConfig(patch_size_t=2)
+        HunyuanConfig(patch_size_t=2)

@@ -177,4 +177,4 @@ def test_check_and_plan_speak_of_the_cache_that_fit_trains_on(followed):
     assert "nothing is wrong" in said["data check data/mira_sekai"]
     assert "32 ranks" in said["data plan data/mira_sekai --world_size"]
     assert (folder / "runs" / "quickstart" / "checkpoints" / "last.ckpt").exists()
-    assert "updates 0 to 1" in next(text for name, text in said.items() if name.startswith("fit"))
+    assert "steps 0 to 1" in next(text for name, text in said.items() if name.startswith("fit"))

@@ -21,7 +21,7 @@ def test_a_checkpoint_finds_the_encoders_that_it_was_trained_with(
 ):
     encoders = HunyuanEncoders(released_folder, "cpu", "float32", "float32")
     config = make_module().denoiser_config
-    dit = replace(config.dit, in_channels=5, text_embed_dim=24, pooled_projection_dim=18, image_proj_dim=20)
+    backbone = replace(config.backbone, in_channels=5, text_embed_dim=24, pooled_projection_dim=18, image_proj_dim=20)
     data = VideoDataModule(
         small_world / "manifest.csv",
         tmp_path / "cache",
@@ -32,7 +32,7 @@ def test_a_checkpoint_finds_the_encoders_that_it_was_trained_with(
         max_sections=2,
         batch_size=2,
     )
-    fit(make_module(denoiser=replace(config, dit=dit)), data, tmp_path, 1)
+    fit(make_module(denoiser=replace(config, backbone=backbone)), data, tmp_path, 1)
     parts = (encoders.vae.network, encoders.text.llama, encoders.text.clip, encoders.image.siglip)
     assert not any(part.loaded for part in parts)  # given back before training
     model = load_for_generation(tmp_path / "last.ckpt", torch.device("cpu"))

@@ -1,15 +1,12 @@
 import pytest
 import torch
+from diffusers.hooks import group_offloading
 
-from mpgen.generation.offload import stream_blocks
+from mpgen.generation.offload import offload_blocks
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler
 
-CPU, META = torch.device("cpu"), torch.device("meta")
-
-
-def blocks_of(denoiser):
-    return [*denoiser.transformer_blocks, *denoiser.single_transformer_blocks]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -20,68 +17,58 @@ def make_two(make_denoiser, latents, make_conditioning):
     )
 
 
-def test_streamed_blocks_give_the_same_numbers_and_stay_as_they_were(make_denoiser, make_two):
-    plain, streamed = make_denoiser(), make_denoiser()
-    stop = stream_blocks(streamed, CPU)
-    wanted = make_two(plain)
-    assert all(torch.equal(a, b) for a, b in zip(make_two(streamed), wanted, strict=True))
-    stop()
-    assert all(torch.equal(a, b) for a, b in zip(make_two(streamed), wanted, strict=True))
+def test_offloaded_blocks_give_the_same_numbers_under_the_same_names(make_denoiser, make_two):
+    plain, offloaded = make_denoiser(), make_denoiser()
+    offload_blocks(offloaded, CPU)
+    assert all(torch.equal(a, b) for a, b in zip(make_two(offloaded), make_two(plain), strict=True))
     for name, tensor in plain.state_dict().items():
-        assert torch.equal(tensor, streamed.state_dict()[name])
+        assert torch.equal(tensor, offloaded.state_dict()[name])
 
 
-def test_only_the_running_block_is_on_the_device(make_denoiser):
-    denoiser = make_denoiser()
-    blocks = blocks_of(denoiser)
-    stop = stream_blocks(denoiser, META)
-    places = {name: p.device.type for name, p in denoiser.named_parameters()}
-    of_blocks = {name for name in places if "transformer_blocks." in name}
-    assert {places[name] for name in of_blocks} == {"cpu"}
-    assert {places[name] for name in places.keys() - of_blocks} == {"meta"}
+def test_every_block_comes_and_goes_once_a_forward_in_the_order_they_run(make_denoiser, make_two, monkeypatch):
+    denoiser, moves = make_denoiser(), []
+    offload_blocks(denoiser, CPU)
+    names = {id(block): number for number, block in enumerate(denoiser.backbone.blocks)}
+    for move in ("onload_", "offload_"):
+        original = getattr(group_offloading.ModuleGroup, move)
 
-    there = []
-    for block in blocks:
-        block.register_forward_pre_hook(
-            lambda module, given: there.append([all(p.is_meta for p in b.parameters()) for b in blocks])
-        )
-        block.forward = lambda *given: given[0]
-    for block in blocks * 2:
-        block(torch.zeros(1))
-    assert there == [[i == j for j in range(len(blocks))] for i in range(len(blocks))] * 2
-    assert all(p.device.type == "cpu" for p in blocks[0].parameters())
-    stop()
-    there.clear()
-    blocks[0](torch.zeros(1))
-    assert there == [[False] * len(blocks)]
+        def watched(group, move=move, original=original):
+            moves.extend((move, names[id(module)]) for module in group.modules)
+            return original(group)
+
+        monkeypatch.setattr(group_offloading.ModuleGroup, move, watched)
+    make_two(denoiser)
+    one_forward = [(move, number) for number in range(len(names)) for move in ("onload_", "offload_")]
+    assert moves == one_forward * 4  # two sections of two steps
 
 
 def test_a_block_that_fails_is_there_again_for_the_next_try(make_denoiser, make_two):
-    denoiser = make_denoiser()
-    wanted = make_two(denoiser)
-    stream_blocks(denoiser, CPU)
-    block = denoiser.single_transformer_blocks[1]
-    forward = block.forward
+    plain, denoiser = make_denoiser(), make_denoiser()
+    offload_blocks(denoiser, CPU)
+    block = denoiser.backbone.blocks[1]
+    compute = block.compute
 
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    block.forward = interrupted
+    block.compute = interrupted
     with pytest.raises(KeyboardInterrupt):
         make_two(denoiser)
-    block.forward = forward
-    assert all(torch.equal(a, b) for a, b in zip(make_two(denoiser), wanted, strict=True))
+    block.compute = compute
+    assert all(torch.equal(a, b) for a, b in zip(make_two(denoiser), make_two(plain), strict=True))
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_streaming_gives_the_same_numbers_in_less_memory(make_denoiser, latents, make_conditioning):
+def test_on_a_gpu_offloading_gives_the_same_numbers_in_less_memory(make_denoiser, latents, make_conditioning):
     device = torch.device("cuda")
 
     def made(denoiser):
         conditioning = make_conditioning(4).to(device)
         return list(rollout(denoiser, latents(1, 1).to(device), conditioning, 2, Sampling(euler, 2, 1.0, 4.0, 0)))
 
-    whole, streamed = make_denoiser().to(device), make_denoiser()
-    stream_blocks(streamed, device)
-    for a, b in zip(made(streamed), made(whole), strict=True):
+    whole, offloaded = make_denoiser().to(device), make_denoiser()
+    offload_blocks(offloaded, device)
+    for a, b in zip(made(offloaded), made(whole), strict=True):
         assert torch.equal(a, b)
+    for block in offloaded.backbone.blocks:
+        assert {p.device.type for p in block.parameters()} == {"cpu"}

@@ -130,10 +130,10 @@ def test_a_lora_file_is_merged(run, tmp_path):
 def memory(folder, tmp_path) -> Path:
     """A checkpoint as `mpgen fit` writes it, trained from the folder's weights."""
     semantic = SemanticPackConfig(memorize_layers=1, window_patch=(3, 2, 2))
-    config = DenoiserConfig(load_released(folder).config, semantic)
+    config = DenoiserConfig(load_released(folder).backbone.config, semantic)
     denoiser = load_released(folder, config)
     with torch.no_grad():
-        torch.nn.init.normal_(denoiser.semantic_pack.proj_out.weight)
+        torch.nn.init.normal_(denoiser.memory.to_tokens.weight)
     encoders = HunyuanEncoders(folder, "cpu", "float32", "float32")
     save_checkpoint(tmp_path / "memory.ckpt", denoiser, model_card(config, encoders, 4.0, 32, 48, 24.0))
     return tmp_path / "memory.ckpt"
@@ -147,7 +147,7 @@ def save_checkpoint(path: Path, denoiser: Denoiser, card: dict) -> None:
 def test_a_memory_is_laid_over_released_weights(run, memory):
     plain = run("plain", guidance_scale=4.0, seconds=1.2, fps=24.0)[0]
     video, card = run("remembered", memory=memory, ema=False, seconds=1.2)
-    assert (card["fps"], card["sampling"]["guidance_scale"], card["checkpoint"]["updates"]) == (24.0, 4.0, 7)
+    assert (card["fps"], card["sampling"]["guidance_scale"], card["checkpoint"]["steps"]) == (24.0, 4.0, 7)
     assert video.shape == plain.shape
     assert np.abs(video - plain).max() > 0
 
@@ -157,14 +157,14 @@ def test_an_exported_memory_is_the_same(run, memory, tmp_path):
     video = run("from_ckpt", memory=memory, ema=False)[0]
     exported, card = run("from_folder", memory=tmp_path / "exported")
     assert np.array_equal(video, exported)
-    assert card["checkpoint"]["updates"] == 7
+    assert card["checkpoint"]["steps"] == 7
 
 
 def test_a_memory_of_another_backbone_is_refused(run, memory, tmp_path):
     checkpoint = torch.load(memory, weights_only=True)
-    checkpoint["state_dict"]["denoiser.proj_out.bias"] = torch.zeros(3)
+    checkpoint["state_dict"]["denoiser.backbone.proj_out.bias"] = torch.zeros(3)
     torch.save(checkpoint, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match=r"other\.ckpt does not fit --model: proj_out\.bias is \[3\]"):
+    with pytest.raises(UserError, match=r"other\.ckpt does not fit --model: backbone\.proj_out\.bias is \[3\]"):
         run("out", memory=tmp_path / "other.ckpt", ema=False)
 
 

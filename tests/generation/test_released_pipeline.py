@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpgen.backbones.hunyuan.model import DiTConfig
+from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.hunyuan_vae import HunyuanVAE, Tiling
@@ -19,12 +19,13 @@ from mpgen.flow import shift_for_tokens, sigma_schedule
 from mpgen.generation import rollout as rollout_module
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.rollout import Sampling, rollout
+from mpgen.past import Past
 from mpgen.sampling import euler
 from mpgen.sections import ORDERS
 
 pytest.importorskip("diffusers")
 
-DIT = DiTConfig(
+BACKBONE = HunyuanConfig(
     in_channels=4,
     num_attention_heads=2,
     attention_head_dim=16,
@@ -63,23 +64,23 @@ def pipeline():
 
         torch.manual_seed(0)
         transformer = HunyuanVideoFramepackTransformer3DModel(
-            in_channels=DIT.in_channels, out_channels=DIT.in_channels,
-            num_attention_heads=DIT.num_attention_heads, attention_head_dim=DIT.attention_head_dim,
-            num_layers=DIT.num_layers, num_single_layers=DIT.num_single_layers,
-            num_refiner_layers=DIT.num_refiner_layers, text_embed_dim=DIT.text_embed_dim,
-            pooled_projection_dim=DIT.pooled_projection_dim, image_proj_dim=DIT.image_proj_dim,
-            rope_axes_dim=DIT.rope_axes_dim, has_image_proj=True, has_clean_x_embedder=True,
+            in_channels=BACKBONE.in_channels, out_channels=BACKBONE.in_channels,
+            num_attention_heads=BACKBONE.num_attention_heads, attention_head_dim=BACKBONE.attention_head_dim,
+            num_layers=BACKBONE.num_layers, num_single_layers=BACKBONE.num_single_layers,
+            num_refiner_layers=BACKBONE.num_refiner_layers, text_embed_dim=BACKBONE.text_embed_dim,
+            pooled_projection_dim=BACKBONE.pooled_projection_dim, image_proj_dim=BACKBONE.image_proj_dim,
+            rope_axes_dim=BACKBONE.rope_axes_dim, has_image_proj=True, has_clean_x_embedder=True,
         )  # fmt: skip
         with torch.no_grad():
             for parameter in transformer.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))
         vae = AutoencoderKLHunyuanVideo(
-            latent_channels=DIT.in_channels, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
+            latent_channels=BACKBONE.in_channels, block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4
         )
         with torch.no_grad():
             vae.decoder.conv_out.conv.weight.mul_(0.2)  # so that no frame is clipped before frames are faded
         vision = SiglipVisionConfig(
-            hidden_size=DIT.image_proj_dim, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+            hidden_size=BACKBONE.image_proj_dim, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
             image_size=28, patch_size=14,
         )  # fmt: skip
         made = HunyuanVideoFramepackPipeline(
@@ -129,8 +130,8 @@ def run_released(pipeline, monkeypatch):
 
 @pytest.fixture
 def ours(pipeline):
-    denoiser = Denoiser(DenoiserConfig(replace(DIT, refiner_mlp_ratio=4.0), None))
-    denoiser.load_state_dict(pipeline.transformer.state_dict())
+    denoiser = Denoiser(DenoiserConfig(replace(BACKBONE, refiner_mlp_ratio=4.0), None))
+    denoiser.backbone.load_state_dict(pipeline.transformer.state_dict())
     return denoiser.eval().requires_grad_(False)
 
 
@@ -158,8 +159,8 @@ def test_calls_and_latents_are_those_of_the_released_pipeline(
     firsts = released.calls[::STEPS]
     monkeypatch.setattr(rollout_module, "_noise", lambda shape, seed, number: firsts[number]["hidden_states"])
     conditioning = conditioning_of(firsts[0])
-    seen, pack = [], ours.pack
-    monkeypatch.setattr(ours, "pack", lambda history, *rest: seen.append(history) or pack(history, *rest))
+    seen, pack = [], Past.pack
+    monkeypatch.setattr(Past, "pack", lambda past, *rest: seen.append(past.history) or pack(past, *rest))
     layout = ORDERS[order].like(ours.layout).for_video(num_sections)
     sampling = Sampling(euler, STEPS, shift_for_tokens(TOKENS), GUIDANCE, 0)
     sections = list(rollout(ours, start, conditioning, num_sections, sampling, layout=layout, end=end))

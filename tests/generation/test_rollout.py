@@ -3,13 +3,26 @@ import torch
 
 from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
-from mpgen.memory.framepack import History
+from mpgen.past import Past
 from mpgen.sampling import SAMPLERS, euler
 from mpgen.sections import Inverted
 
 
 def sampling(sampler="euler", seed=3, steps=2, scale=4.0) -> Sampling:
     return Sampling(SAMPLERS[sampler], steps, 1.0, scale, seed)
+
+
+@pytest.fixture
+def packed(monkeypatch) -> list[Past]:
+    """Every past whose context is asked for from now on."""
+    seen, pack = [], Past.pack
+
+    def watched(past, num_sections=1):
+        seen.append(past)
+        return pack(past, num_sections)
+
+    monkeypatch.setattr(Past, "pack", watched)
+    return seen
 
 
 @pytest.fixture
@@ -60,7 +73,7 @@ def test_any_integer_is_a_seed(make, seed):
 
 def test_a_section_costs_as_many_forwards_as_steps(make_denoiser, latents, make_conditioning, count_calls):
     denoiser = make_denoiser()
-    calls = count_calls(denoiser, "trunk")
+    calls = count_calls(denoiser.backbone, "trunk")
     for sampler in ("euler", "unipc"):
         calls.clear()
         list(rollout(denoiser, latents(1, 1), make_conditioning(4), 2, sampling(sampler, steps=5)))
@@ -70,10 +83,10 @@ def test_a_section_costs_as_many_forwards_as_steps(make_denoiser, latents, make_
 def test_a_section_is_the_sampler_on_what_came_before(make_denoiser, latents, make_conditioning):
     denoiser, conditioning, start = make_denoiser(), make_conditioning(4), latents(1, 1)
     first, second = rollout(denoiser, start, conditioning, 2, sampling(steps=1))
-    history, memory = denoiser.begin(start, conditioning)
-    context = denoiser.pack(*denoiser.remember(history, memory, first))
+    past = denoiser.begin(start, conditioning)
+    context = past.after(first).pack()
     with torch.no_grad():
-        velocity = denoiser(noise_of(second.shape), torch.ones(1), context, conditioning, 4.0)
+        velocity = denoiser(noise_of(second.shape), torch.ones(1), context, conditioning.guided(4.0))
     torch.testing.assert_close(second, noise_of(second.shape) - velocity)
 
 
@@ -85,18 +98,17 @@ def noise_of(shape, number=1) -> torch.Tensor:
 
 
 def test_history_and_memory_do_not_grow_with_the_sections(make_denoiser, latents, make_conditioning, monkeypatch):
-    denoiser = make_denoiser()
-    sizes, pack = [], denoiser.pack
+    sizes, pack = [], Past.pack
 
-    def watched(history: History, memory, num_sections):
-        context = pack(history, memory, num_sections)
-        psi = memory.base
-        kept = (history.recent.untyped_storage().nbytes(), psi.tokens.untyped_storage().nbytes(), len(memory.windows))
+    def watched(past: Past, num_sections):
+        context = pack(past, num_sections)
+        recent, psi = past.history.recent, past.psi.base.tokens
+        kept = recent.untyped_storage().nbytes(), psi.untyped_storage().nbytes(), len(past.psi.sections)
         sizes.append((*kept, context.tokens.shape))
         return context
 
-    monkeypatch.setattr(denoiser, "pack", watched)
-    list(rollout(denoiser, latents(1, 1), make_conditioning(4), 8, sampling(steps=1)))
+    monkeypatch.setattr(Past, "pack", watched)
+    list(rollout(make_denoiser(), latents(1, 1), make_conditioning(4), 8, sampling(steps=1)))
     assert len(sizes) == 8
     assert len(set(sizes[1:])) == 1
 
@@ -116,47 +128,37 @@ def test_a_script_that_never_changes_changes_nothing(make, make_denoiser, latent
 
 
 def test_at_a_change_of_prompt_the_memory_is_as_if_the_new_one_had_always_been(
-    make_denoiser, latents, make_conditioning, tmp_path, monkeypatch
+    make_denoiser, latents, make_conditioning, tmp_path, packed
 ):
     denoiser, start = make_denoiser(), latents(1, 1)
     old, new = make_conditioning(4), make_conditioning(6, seed=1)
-    read, pack = [], denoiser.pack
-
-    def watched(history, memory, num_sections):
-        read.append((history, memory))
-        return pack(history, memory, num_sections)
-
-    monkeypatch.setattr(denoiser, "pack", watched)
     known = [latents(1, 3, seed=8)]
     script = Script([old, old, new], LatentStore(tmp_path))
     made = list(rollout(denoiser, start, old, 3, sampling(), known, script=script))
     before = list(rollout(denoiser, start, old, 2, sampling(), known))
     assert all(torch.equal(a, b) for a, b in zip(made[:2], before, strict=True))
 
-    history, memory = denoiser.begin(start, new)
+    past = denoiser.begin(start, new)
     for section in known + made[:2]:
-        history, memory = denoiser.remember(history, memory, section)
-    seen, psi = read[2]
-    torch.testing.assert_close(psi.base.tokens, memory.base.tokens)
-    assert torch.equal(seen.recent, history.recent)
+        past = past.after(section)
+    seen = packed[2]
+    torch.testing.assert_close(seen.psi.base.tokens, past.psi.base.tokens)
+    assert torch.equal(seen.history.recent, past.history.recent)
     with torch.no_grad():
-        context = pack(history, memory)
+        context = past.pack()
     fresh = sampling().sampler(
-        lambda x, sigma: denoiser(x, x.new_full((1,), sigma), context, new, 4.0).detach(),
+        lambda x, sigma: denoiser(x, x.new_full((1,), sigma), context, new.guided(4.0)).detach(),
         noise_of(made[2].shape, 3),
         torch.tensor([1.0, 0.5, 0.0]),
     )
     torch.testing.assert_close(made[2], fresh)
 
 
-def test_an_inverted_video_begins_at_its_end_and_sees_what_follows(
-    make_denoiser, latents, make_conditioning, count_calls
-):
+def test_an_inverted_video_begins_at_its_end_and_sees_what_follows(make_denoiser, latents, make_conditioning, packed):
     denoiser = make_denoiser()
-    calls = count_calls(denoiser, "pack")
     layout = Inverted.like(denoiser.layout)
     made = list(rollout(denoiser, latents(1, 1), make_conditioning(4), 3, sampling(), layout=layout))
-    windows = [history.window() for history, *_ in calls]
+    windows = [past.history.window() for past in packed]
     assert not windows[0].any()
     torch.testing.assert_close(windows[1][:, :, :3], made[0])
     torch.testing.assert_close(windows[2][:, :, :6], torch.cat([made[1], made[0]], 2))

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mpgen.errors import UserError
-from mpgen.memory.semanticpack import Memory, SemanticPack, SemanticPackConfig, Squeeze
+from mpgen.memory.base import Psi
+from mpgen.memory.semanticpack import SemanticPack, SemanticPackConfig, Squeeze
 from mpgen.memory.structures import (
     ConditioningAnchor,
     MovingAverage,
@@ -23,8 +24,8 @@ STRUCTURES = [StructureA(), StructureB(), StructureC()]
 def make_pack(small_config, perturb):
     def make(structure=StructureA(), anchor=ConditioningAnchor(), std: float = 0.05) -> SemanticPack:  # noqa: B008 - frozen
         torch.manual_seed(0)
-        config = replace(small_config.semantic, structure=structure, anchor=anchor)
-        return perturb(SemanticPack(config, small_config.dit), std)
+        config = replace(small_config.memory, structure=structure, anchor=anchor)
+        return perturb(SemanticPack(config, small_config.backbone), std)
 
     return make
 
@@ -41,8 +42,10 @@ def test_it_begins_as_a_moving_average_in_place_of_windows_embedded_as_history(
     small_config, make_pack, make_conditioning, latents
 ):
     pack, kept = make_pack(std=0.0), Squeeze.KEPT
-    embed = torch.nn.Conv3d(3, pack.proj_out.in_features, (1, 2, 2), (1, 2, 2))
-    pack.begin_as_history(embed, torch.randn(32))
+    backbone = small_config.backbone.build()
+    embed = backbone.history_kernel(1)
+    embed.reset_parameters()
+    pack.initialise_from(backbone)
     windows = [latents(2, 4, seed=number)[..., :4, :6] for number in range(4)]
     expected = None
     for window in windows:
@@ -59,7 +62,8 @@ def test_it_begins_as_a_moving_average_in_place_of_windows_embedded_as_history(
     assert torch.cosine_similarity(memory.tokens, expected, dim=-1).min() > 0.97  # a look aside is not quite forbidden
     size = embed.weight.square().sum((1, 2, 3, 4)).mean().sqrt()
     norm = torch.nn.functional.layer_norm
-    torch.testing.assert_close(pack.as_video_tokens(memory), size * norm(memory.tokens, memory.tokens.shape[-1:]))
+    got = pack.tokens(memory, windows[0][:, :, :1]).tokens
+    torch.testing.assert_close(got, size * norm(memory.tokens, memory.tokens.shape[-1:]))
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -137,12 +141,12 @@ def test_reading_the_memory_is_the_recursion_however_many_windows_are_replayed(
     make_pack, make_conditioning, latents, structure, keep
 ):
     pack, conditioning, start = make_pack(structure), make_conditioning(4, 2), latents(2, 1)
-    memory, windows = Memory.begin(pack, conditioning, start, keep), []
+    memory, windows = Psi.begin(pack, conditioning, start, keep), []
     for number in range(5):
         wanted = folded(pack, conditioning, start, windows)
-        torch.testing.assert_close(memory.read(pack).tokens, wanted.tokens)
+        torch.testing.assert_close(memory.read().tokens, wanted.tokens)
         windows.append(latents(2, 3, seed=number))
-        memory = memory.update(pack, windows[-1])
+        memory = memory.after(windows[-1])
 
 
 @pytest.mark.parametrize("keep", [0, 1, 2, 3])
@@ -158,12 +162,12 @@ def test_gradient_reaches_the_last_windows_and_no_further(make_pack, make_condit
         return out
 
     monkeypatch.setattr(pack.window_embed, "forward", watched)
-    memory, windows = Memory.begin(pack, make_conditioning(4), latents(1, 1), keep), []
+    memory, windows = Psi.begin(pack, make_conditioning(4), latents(1, 1), keep), []
     for number in range(4):
         windows.append(latents(1, 3, seed=number).requires_grad_())
-        memory = memory.update(pack, windows[-1])
+        memory = memory.after(windows[-1])
     replayed.clear()
-    memory.read(pack).tokens.square().mean().backward() if keep else memory.read(pack)
+    memory.read().tokens.square().mean().backward() if keep else memory.read()
     assert len(replayed) == keep
     for patches, window in zip(replayed, windows[4 - keep :], strict=True):
         assert torch.equal(patches[:, :, :3, :6, :10], window)
@@ -174,10 +178,10 @@ def test_gradient_reaches_the_last_windows_and_no_further(make_pack, make_condit
 def test_the_gradient_is_that_of_the_recursion_from_a_detached_memory(make_pack, make_conditioning, latents):
     pack, conditioning, start = make_pack(), make_conditioning(4), latents(1, 1)
     windows = [latents(1, 3, seed=number) for number in range(4)]
-    memory = Memory.begin(pack, conditioning, start, keep=2)
+    memory = Psi.begin(pack, conditioning, start, keep=2)
     for window in windows:
-        memory = memory.update(pack, window)
-    memory.read(pack).tokens.square().mean().backward()
+        memory = memory.after(window)
+    memory.read().tokens.square().mean().backward()
     ours = {name: p.grad.clone() for name, p in pack.named_parameters() if p.grad is not None}
     pack.zero_grad()
     late = folded(pack, conditioning, start, windows[:2]).detach()
@@ -197,10 +201,10 @@ def test_the_cost_is_linear_in_the_number_of_sections(make_pack, make_conditioni
 
     def cost(sections: int) -> int:
         calls.clear()
-        memory = Memory.begin(pack, make_conditioning(4), latents(1, 1), keep)
+        memory = Psi.begin(pack, make_conditioning(4), latents(1, 1), keep)
         for number in range(sections):
-            memory.read(pack)
-            memory = memory.update(pack, latents(1, 3, seed=number))
+            memory.read()
+            memory = memory.after(latents(1, 3, seed=number))
         return len(calls)
 
     assert cost(12) - cost(8) == cost(8) - cost(4) == 4 * (1 + keep)
@@ -209,10 +213,10 @@ def test_the_cost_is_linear_in_the_number_of_sections(make_pack, make_conditioni
 def test_a_memory_holds_no_more_windows_than_it_replays(make_pack, make_conditioning, latents):
     for keep in (0, 1, 3):
         pack = make_pack()
-        memory = Memory.begin(pack, make_conditioning(4), latents(1, 1), keep)
+        memory = Psi.begin(pack, make_conditioning(4), latents(1, 1), keep)
         for number in range(6):
-            memory = memory.update(pack, latents(1, 3, seed=number))
-        assert len(memory.windows) == keep
+            memory = memory.after(latents(1, 3, seed=number))
+        assert len(memory.sections) == keep
 
 
 def test_tokens_of_a_window_know_their_place(make_pack, latents):
@@ -229,7 +233,7 @@ def test_tokens_of_a_window_know_their_place(make_pack, latents):
 
 def test_a_window_patch_that_cuts_the_backbones_is_refused(small_config):
     with pytest.raises(UserError, match=r"\[3, 3, 8\]: wanted multiples of the backbone's patch \[1, 2, 2\]"):
-        SemanticPack(SemanticPackConfig(window_patch=(3, 3, 8)), small_config.dit)
+        SemanticPack(SemanticPackConfig(window_patch=(3, 3, 8)), small_config.backbone)
 
 
 def test_a_reminded_memory_looks_at_the_conditioning_at_every_update(make_pack, make_conditioning, latents):

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mpgen.data.dataset import VideoBatch
 from mpgen.flow import LogitNormal
 from mpgen.training.forcing import DirectForcing
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import SectionLoss, section_losses
+from mpgen.training.objective import Objective, SectionLoss
+from mpgen.training.targets import NextSection
 
 SECTIONS = 3
 
@@ -36,14 +38,38 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
 
 
 @pytest.fixture
-def losses(latents, make_conditioning) -> Callable[..., list[SectionLoss]]:
+def make_batch(latents, make_conditioning) -> Callable[..., VideoBatch]:
+    """Two videos of so many sections."""
+
+    def make(sections: int = SECTIONS, num_given: int = 0) -> VideoBatch:
+        return VideoBatch(
+            start=latents(2, 1),
+            latents=latents(2, 3 * sections, seed=1),
+            conditioning=make_conditioning(4, 2).guided(4.0),
+            num_sections=sections,
+            uids=("a", "b"),
+            captions=("", ""),
+            num_given=num_given,
+        )
+
+    return make
+
+
+@pytest.fixture
+def losses(make_batch) -> Callable[..., list[SectionLoss]]:
     """All sections of two videos, with a backward pass after each where `backward` asks for it."""
 
-    def run(denoiser, forcing=DirectForcing(), backward: bool = False, uids=("a", "b"), sections=SECTIONS, **options):  # noqa: B008
-        given = {"memory_windows": 2, "guidance_scale": 4.0, "sigma_draw": LogitNormal(), "noise": KeyedNoise(0, 5)}
-        start, clean, conditioning = latents(2, 1), latents(2, 3 * sections, seed=1), make_conditioning(4, 2)
+    def run(
+        denoiser,
+        forcing=DirectForcing(),  # noqa: B008
+        backward: bool = False,
+        sigma=LogitNormal(),  # noqa: B008
+        target=NextSection(),  # noqa: B008
+        noise=KeyedNoise(0, 5),  # noqa: B008
+        num_given: int = 0,
+    ) -> list[SectionLoss]:
         found = []
-        for section in section_losses(denoiser, start, clean, conditioning, uids, forcing=forcing, **given | options):
+        for section in Objective(forcing, sigma, target).losses(denoiser, make_batch(num_given=num_given), noise):
             if backward:
                 section.loss.backward()
             found.append(section)

@@ -21,15 +21,15 @@ from conftest import fit, make_module
 from mpgen.training import checkpointing
 from mpgen.training.checkpointing import RunCheckpoints
 
-KILLED_AT = 3  # updates
+KILLED_AT = 3  # steps
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DieInUpdate(pl.Callback):
-    """In the middle of an update, long after the last checkpoint."""
+class DieInStep(pl.Callback):
+    """In the middle of a step, long after the last checkpoint."""
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         if trainer.global_step == KILLED_AT:
@@ -64,12 +64,12 @@ def die_in_between() -> None:
     checkpointing.os.replace = counted
 
 
-POINTS = {"in an update": lambda: None, "in a write": die_in_write, "in between": die_in_between}
+POINTS = {"in a step": lambda: None, "in a write": die_in_write, "in between": die_in_between}
 
 
 def train(world: str, folder: Path, point: str) -> None:
     POINTS[point]()
-    callbacks = [DieInUpdate()] if point == "in an update" else []
+    callbacks = [DieInStep()] if point == "in a step" else []
     fit(make_module(), small_data(world, 2), folder / point, 6, callbacks=callbacks, plugins=[RunCheckpoints()])
 
 

@@ -42,7 +42,7 @@ STRATEGIES = {
 
 
 class Losses:
-    """What was logged as the loss of every update."""
+    """What was logged as the loss of every step."""
 
     def __init__(self) -> None:
         self.found: list[float] = []
@@ -71,14 +71,14 @@ def train(job: dict[str, Any], world: str, world_size: int, strategy: Any = "aut
         train=job["train"],
         clip_norm=job["clip_norm"],
         recompute=job["recompute"],
-        memory_windows=1,
+        memory_sections=1,
         init_from=Path(job["init_from"]),
         optimizer=partial(torch.optim.AdamW, lr=1e-3, eps=1e-4),
     )
     losses = Losses()
     losses(module)
     fit(
-        module, small_data(world, 2 // world_size), Path(job["folder"]), job["updates"],
+        module, small_data(world, 2 // world_size), Path(job["folder"]), job["steps"],
         ckpt_path=Path(job["resume"]) if job["resume"] else None,
         devices=world_size, strategy=strategy, plugins=[RunCheckpoints()],
     )  # fmt: skip
@@ -95,7 +95,7 @@ def out_of_step() -> str:
 
 
 class Trouble(pl.Callback):
-    """Rank 1 lets the other one wait at the end of update 1, and fails in update 2."""
+    """Rank 1 lets the other one wait at the end of step 1, and fails in step 2."""
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_rank == 1 and trainer.global_step == 1:

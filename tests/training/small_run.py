@@ -1,4 +1,4 @@
-"""A small real run of `mpgen fit`: its config, three updates on a world of its own, and the command in this process."""
+"""A small real run of `mpgen fit`: its config, three steps on a world of its own, and the command in this process."""
 
 import io
 import sys
@@ -17,25 +17,31 @@ CONFIG = {
     "ckpt_path": "last",
     "model": {
         "denoiser": {
-            "dit": {
-                "in_channels": ENCODERS.vae.latent_channels,
-                "num_attention_heads": 2,
-                "attention_head_dim": 16,
-                "num_layers": 1,
-                "num_single_layers": 1,
-                "num_refiner_layers": 1,
-                "text_embed_dim": ENCODERS.text.token_width,
-                "pooled_projection_dim": ENCODERS.text.pooled_width,
-                "image_proj_dim": ENCODERS.image.width,
-                "rope_axes_dim": [4, 6, 6],
+            "backbone": {
+                "class_path": "mpgen.backbones.hunyuan.HunyuanConfig",
+                "init_args": {
+                    "in_channels": ENCODERS.vae.latent_channels,
+                    "num_attention_heads": 2,
+                    "attention_head_dim": 16,
+                    "num_layers": 1,
+                    "num_single_layers": 1,
+                    "num_refiner_layers": 1,
+                    "text_embed_dim": ENCODERS.text.token_width,
+                    "pooled_projection_dim": ENCODERS.text.pooled_width,
+                    "image_proj_dim": ENCODERS.image.width,
+                    "rope_axes_dim": [4, 6, 6],
+                },
             },
-            "semantic": {"memorize_layers": 1, "window_patch": [1, 2, 2]},
+            "memory": {
+                "class_path": "mpgen.memory.SemanticPackConfig",
+                "init_args": {"memorize_layers": 1, "window_patch": [1, 2, 2]},
+            },
             "layout": {"section": 2, "history_4x": 4, "history_2x": 2, "history_1x": 1},
         },
         "forcing": "mpgen.training.forcing.DirectForcing",
         "sigma": {"class_path": "mpgen.flow.LogitNormal", "init_args": {"shift": 2.0}},
         "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.001}},
-        "lr_scheduler": {"class_path": "WarmupCosine", "init_args": {"warmup_updates": 2, "total_updates": 9}},
+        "lr_scheduler": {"class_path": "WarmupCosine", "init_args": {"warmup_steps": 2, "total_steps": 9}},
     },
     "data": {
         "encoders": "TinyEncoders",

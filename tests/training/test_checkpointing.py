@@ -11,11 +11,11 @@ from mpgen.errors import UserError
 from mpgen.training.checkpointing import LAST, PREVIOUS, RunCheckpoints, kept, latest_whole, read_whole
 
 
-def checkpoint(updates: int) -> dict:
+def checkpoint(steps: int) -> dict:
     """The least that is taken for one of ours."""
     return {
-        "global_step": updates,
-        "state_dict": {"denoiser.w": torch.full((3, 5000), float(updates))},
+        "global_step": steps,
+        "state_dict": {"denoiser.w": torch.full((3, 5000), float(steps))},
         "optimizer_states": [],
         "loops": {},
         "mpgen": {},
@@ -25,8 +25,8 @@ def checkpoint(updates: int) -> dict:
 @pytest.fixture
 def folder(tmp_path):
     """After three saves."""
-    for updates in (1, 2, 3):
-        RunCheckpoints().save_checkpoint(checkpoint(updates), tmp_path / LAST)
+    for steps in (1, 2, 3):
+        RunCheckpoints().save_checkpoint(checkpoint(steps), tmp_path / LAST)
     return tmp_path
 
 
@@ -36,8 +36,8 @@ def test_the_one_before_is_kept_and_no_other(folder):
 
 
 def test_another_name_keeps_none_before_it(tmp_path):
-    for updates in (1, 2):
-        RunCheckpoints().save_checkpoint(checkpoint(updates), tmp_path / "best.ckpt")
+    for steps in (1, 2):
+        RunCheckpoints().save_checkpoint(checkpoint(steps), tmp_path / "best.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["best.ckpt"]
     assert read_whole(tmp_path / "best.ckpt")["global_step"] == 2
 

@@ -21,12 +21,12 @@ from small_run import run, write
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small config, its world, cache, and a finished run of 3 updates; not to be changed."""
+    """A folder with a small config, its world, cache, and a finished run of 3 steps; not to be changed."""
     folder = tmp_path_factory.mktemp("trained")
     config = write(folder)
     ended = run("fit", "--config", str(config))
     assert ended.status == 0, ended.err
-    assert "done: updates 0 to 3" in ended.out
+    assert "done: steps 0 to 3" in ended.out
     return folder
 
 
@@ -65,7 +65,7 @@ def test_the_same_command_goes_on_and_keeps_what_was_logged(own, tmp_path):
     before = logged.read_bytes()
     ended = run("fit", *own)
     assert ended.status == 0, ended.err
-    assert "done: updates 3 to 3" in ended.out
+    assert "done: steps 3 to 3" in ended.out
     assert logged.read_bytes() == before
 
 
@@ -76,7 +76,7 @@ def test_a_finished_run_is_not_begun_anew_in_its_folder(again):
     assert "--ckpt_path last" in ended.err
 
 
-def test_validate_samples_with_the_averaged_weights_at_the_right_update(own, tmp_path, monkeypatch):
+def test_validate_samples_with_the_averaged_weights_at_the_right_step(own, tmp_path, monkeypatch):
     averaged, used = EMA.averaged, []
     monkeypatch.setattr(EMA, "averaged", lambda self, module: used.append(self.shadow) or averaged(self, module))
     config = (tmp_path / "run" / "config.yaml").read_bytes()
@@ -85,7 +85,7 @@ def test_validate_samples_with_the_averaged_weights_at_the_right_update(own, tmp
     ended = run("validate", *own, "--ckpt_path", str(checkpoint))
     assert ended.status == 0, ended.err
     assert "val_loss" in ended.out
-    assert [folder.name for folder in (tmp_path / "run" / "samples").iterdir()] == ["update00000003"]
+    assert [folder.name for folder in (tmp_path / "run" / "samples").iterdir()] == ["step00000003"]
     assert (tmp_path / "run" / "config.yaml").read_bytes() == config
     saved = torch.load(checkpoint, weights_only=True)["callbacks"]["EMA"]["shadow"]
     assert used[0].keys() == saved.keys()
@@ -131,16 +131,16 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(again, tmp_path, 
     last.write_bytes(last.read_bytes()[:20_000])
     ended = run("fit", *again)
     assert ended.status == 0, ended.err
-    assert "done: updates 2 to 3" in ended.out
+    assert "done: steps 2 to 3" in ended.out
     assert f"{last} is damaged or not a checkpoint of mpgen fit: going on from" in caplog.text
-    assert "previous.ckpt, update 2" in caplog.text
+    assert "previous.ckpt, step 2" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--model.denoiser.dit.num_layers", "2"], "transformer_blocks.1."),
-        (["--model.denoiser.layout.history_1x", "2", "--model.train", '["norm_out.*"]'], "model.train"),
+        (["--model.denoiser.backbone.num_layers", "2"], "backbone.transformer_blocks.1."),
+        (["--model.denoiser.layout.history_1x", "2", "--model.train", '["backbone.norm_out.*"]'], "model.train"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_named(again, options, said):
@@ -168,7 +168,7 @@ def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(traine
     for number, process in running.items():
         out, err = process.communicate(timeout=30)
         assert process.returncode == statuses[number], err
-        assert "stopped: updates 0 to" in out
+        assert "stopped: steps 0 to" in out
         assert "Traceback" not in err
         for noise in ("GPU", "TPU", "Tip", "warn", "ModelCheckpoint", "deprecated"):
             assert noise not in err

@@ -1,4 +1,4 @@
-"""A dry run of an update against the same update run for real."""
+"""A dry run of a step against the same step run for real."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,18 +8,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpgen.backbones.recompute import RECOMPUTE
+from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser
-from mpgen.flow import LogitNormal
 from mpgen.memory.structures import StructureB, StructureC
 from mpgen.training import dry_run as dry_run_module
 from mpgen.training.dry_run import Precision, Shape, count_context, dry_run
 from mpgen.training.footprint import LiveMemory
 from mpgen.training.forcing import DirectForcing, StudentForcing
 from mpgen.training.noise import KeyedNoise
-from mpgen.training.objective import section_losses
 from mpgen.training.parameters import select_trainable
 
-HEAD = ["norm_out.*", "proj_out.*"]
+HEAD = ["backbone.norm_out.*", "backbone.proj_out.*"]
 TEXT, IMAGE, SECTIONS = 6, 4, 5
 SHAPE = Shape(videos=2, rows=6, columns=10, text_tokens=TEXT, image_tokens=IMAGE)
 LOW = Precision(layers=torch.bfloat16, autocast=torch.bfloat16)
@@ -37,23 +36,26 @@ def describe(small_config, make_module):
 
 @pytest.fixture
 def run_for_real(latents, make_conditioning):
-    """Operations of every section, and the peak of activations, of an update with real tensors."""
+    """Operations of every section, and the peak of activations, of a step with real tensors."""
 
     def run(module, recompute="none"):
         torch.manual_seed(0)
         denoiser = Denoiser(module.denoiser_config)
-        chosen = select_trainable(denoiser, module.train_patterns)
-        for block in denoiser.blocks:
+        select_trainable(denoiser, module.train_patterns)
+        for block in denoiser.backbone.blocks:
             block.run = RECOMPUTE[recompute]
         flops = []
-        start, clean, conditioning = latents(2, 1), latents(2, 3 * SECTIONS), make_conditioning(TEXT, TEXT)
+        batch = VideoBatch(
+            start=latents(2, 1),
+            latents=latents(2, 3 * SECTIONS),
+            conditioning=make_conditioning(TEXT, TEXT).guided(2.0),
+            num_sections=SECTIONS,
+            uids=("a", "b"),
+            captions=("", ""),
+        )
 
-        def update(after_section):
-            losses = section_losses(
-                denoiser, start, clean, conditioning, ["a", "b"], forcing=module.forcing, sigma_draw=LogitNormal(),
-                noise=KeyedNoise(0, 0), guidance_scale=2.0, memory_windows=2, head_only=chosen.head_only,
-            )  # fmt: skip
-            for section in losses:
+        def step(after_section):
+            for section in module.objective.losses(denoiser, batch, KeyedNoise(0, 0)):
                 section.loss.backward()
                 number = section.number
                 del section
@@ -61,10 +63,10 @@ def run_for_real(latents, make_conditioning):
 
         # One after the other: torch's counter keeps graphs alive.
         with FlopCounterMode(display=False) as counter:
-            update(lambda number: flops.append(counter.get_total_flops() - sum(flops)))
+            step(lambda number: flops.append(counter.get_total_flops() - sum(flops)))
         with LiveMemory() as memory:
             denoiser.zero_grad(set_to_none=True)
-            update(lambda number: memory.restart() if number == 0 else None)
+            step(lambda number: memory.restart() if number == 0 else None)
         return flops, memory.peak - sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
 
     return run
@@ -76,11 +78,11 @@ def run_for_real(latents, make_conditioning):
         pytest.param(["*"], "none", marks=pytest.mark.slow),
         pytest.param(["*"], "full", marks=pytest.mark.slow),
         pytest.param(["*"], "selective", marks=pytest.mark.slow),
-        pytest.param(["semantic_pack.*"], "none", marks=pytest.mark.slow),
+        pytest.param(["memory.*"], "none", marks=pytest.mark.slow),
         (HEAD, "none"),
     ],
 )
-def test_a_dry_run_needs_what_the_update_needs(describe, run_for_real, train, recompute):
+def test_a_dry_run_needs_what_the_step_needs(describe, run_for_real, train, recompute):
     module = describe(train)
     found = dry_run(module, SHAPE, recompute=recompute)
     flops, activations = run_for_real(module, recompute)
@@ -92,7 +94,7 @@ def test_a_dry_run_needs_what_the_update_needs(describe, run_for_real, train, re
 @pytest.mark.slow
 @pytest.mark.parametrize("structure", [StructureB(), StructureC()])
 def test_another_structure_is_counted_as_it_is(describe, run_for_real, small_config, structure):
-    module = describe(["*"], semantic=replace(small_config.semantic, structure=structure))
+    module = describe(["*"], memory=replace(small_config.memory, structure=structure))
     flops, activations = run_for_real(module)
     found = dry_run(module, SHAPE)
     assert found.activation_bytes == pytest.approx(activations, rel=0.02)
@@ -101,7 +103,7 @@ def test_another_structure_is_counted_as_it_is(describe, run_for_real, small_con
 
 @pytest.mark.slow
 def test_without_a_memory_a_section_costs_less(describe):
-    assert dry_run(describe(["*"], semantic=None), SHAPE).flops(3) < dry_run(describe(["*"]), SHAPE).flops(3)
+    assert dry_run(describe(["*"], memory=None), SHAPE).flops(3) < dry_run(describe(["*"]), SHAPE).flops(3)
 
 
 @pytest.mark.slow
@@ -112,8 +114,8 @@ def test_student_forcing_is_counted_with_its_sampler(describe):
 
 @pytest.mark.parametrize("recompute", [pytest.param("none", marks=pytest.mark.slow), "full"])
 def test_as_blocks_are_alike_their_number_is_only_multiplied(describe, small_config, monkeypatch, recompute):
-    module = describe(["semantic_pack.*"], dit=replace(small_config.dit, num_layers=2, num_single_layers=4))
-    module.memory_windows = 0
+    module = describe(["memory.*"], backbone=replace(small_config.backbone, num_layers=2, num_single_layers=4))
+    module.objective = replace(module.objective, memory_sections=0)
     few = dry_run(module, SHAPE, recompute=recompute)
     monkeypatch.setattr(dry_run_module, "FEW", 9)
     assert dry_run(module, SHAPE, recompute=recompute) == few
@@ -121,7 +123,7 @@ def test_as_blocks_are_alike_their_number_is_only_multiplied(describe, small_con
 
 @pytest.mark.slow
 def test_blocks_that_train_alone_are_not_taken_for_alike(describe, small_config):
-    module = describe(["transformer_blocks.2.*"], dit=replace(small_config.dit, num_layers=3))
+    module = describe(["backbone.transformer_blocks.2.*"], backbone=replace(small_config.backbone, num_layers=3))
     assert dry_run(module, SHAPE).section_flops[-1] > dry_run(describe(HEAD), SHAPE).section_flops[-1]
 
 
@@ -141,8 +143,8 @@ def test_half_as_wide_numbers_need_about_half_the_memory(describe):
     assert half.state_bytes == whole.state_bytes
 
 
-def test_context_tokens_are_those_of_the_update(small_config, describe):
+def test_context_tokens_are_those_of_the_step(small_config, describe):
     assert count_context(small_config, SHAPE) == dry_run(describe(HEAD), SHAPE).context_tokens
-    without = count_context(replace(small_config, semantic=None), SHAPE)
+    without = count_context(replace(small_config, memory=None), SHAPE)
     assert count_context(replace(small_config, order="f0"), SHAPE) == count_context(small_config, SHAPE)
     assert count_context(small_config, SHAPE) - without == 2 * 2 * 2  # 3x6x10 latents in patches of (2, 3, 5)

@@ -36,7 +36,7 @@ def test_what_only_the_graph_holds_is_counted():
         assert memory.now == sum(p.grad.nbytes for p in layer.parameters())
 
 
-def test_the_peak_can_begin_anew():
+def test_the_peak_can_initialise_adapter():
     with LiveMemory() as memory:
         kept = torch.ones(5)
         del_soon = torch.ones(100)

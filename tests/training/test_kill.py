@@ -11,7 +11,7 @@ from mpgen.training.checkpointing import LAST, PREVIOUS, RunCheckpoints, latest_
 sys.path.insert(0, str(Path(__file__).parent))
 from side_by_side import finish, start
 
-POINTS = {"in an update": 3, "in a write": 2, "in between": 2}  # and the updates that must be there afterwards
+POINTS = {"in a step": 3, "in a write": 2, "in between": 2}  # and the steps that must be there afterwards
 
 
 class Losses(pl.Callback):

@@ -1,4 +1,4 @@
-"""The module under a real Trainer: one update a batch, exact resuming, mixed precision, strict beginnings."""
+"""The module under a real Trainer: one step a batch, exact resuming, mixed precision, strict beginnings."""
 
 from dataclasses import replace
 
@@ -53,12 +53,12 @@ def test_a_resumed_run_goes_on_to_the_same_losses_and_weights_bit_for_bit(
         assert torch.equal(weights(resumed)[name], tensor), name
     ends = [torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("straight", "broken")]
     assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
-    assert ends[0]["callbacks"]["EMA"]["updates"] == ends[1]["callbacks"]["EMA"]["updates"] == 6
+    assert ends[0]["callbacks"]["EMA"]["steps"] == ends[1]["callbacks"]["EMA"]["steps"] == 6
     for name, tensor in ends[0]["callbacks"]["EMA"]["shadow"].items():
         assert torch.equal(ends[1]["callbacks"]["EMA"]["shadow"][name], tensor), name
 
 
-def test_an_update_is_one_optimizer_step_with_the_gradient_summed_over_sections(
+def test_a_step_is_one_optimizer_step_with_the_gradient_summed_over_sections(
     fit, make_module, make_small_data, tmp_path
 ):
     watcher = Watcher()
@@ -68,7 +68,7 @@ def test_an_update_is_one_optimizer_step_with_the_gradient_summed_over_sections(
     assert [logged["curriculum/sections"] for logged in watcher.logged] == watcher.sections
     assert all(logged["gradient_norm"] > 0 for logged in watcher.logged)
     rates = [logged["learning_rate"] for logged in watcher.logged]
-    assert rates[:3] == pytest.approx([1.5e-3, 3e-3, 3e-3])  # the rate that the update was made with
+    assert rates[:3] == pytest.approx([1.5e-3, 3e-3, 3e-3])  # the rate that the step was made with
 
 
 class FirstBatch(pl.Callback):
@@ -77,13 +77,14 @@ class FirstBatch(pl.Callback):
             self.batch = batch
 
 
-def test_the_gradient_of_an_update_is_that_of_the_mean_over_sections(fit, make_module, make_small_data, tmp_path):
+def test_the_gradient_of_a_step_is_that_of_the_mean_over_sections(fit, make_module, make_small_data, tmp_path):
     watcher, first = Watcher(), FirstBatch()
     data = make_small_data(curriculum=Staged(((3, 1),)), seed=1)
     fit(make_module(), data, tmp_path, 1, callbacks=[watcher, first])
     fresh = make_module()
     fresh.configure_model()
-    losses = [section.loss for section in fresh.sections(first.batch, KeyedNoise(0, 0))]
+    batch = replace(first.batch, conditioning=first.batch.conditioning.guided(fresh.guidance_scale))
+    losses = [section.loss for section in fresh.objective.losses(fresh.denoiser, batch, KeyedNoise(0, 0))]
     mean = torch.stack(losses).mean()
     mean.backward()
     assert len(losses) > 1
@@ -92,12 +93,12 @@ def test_the_gradient_of_an_update_is_that_of_the_mean_over_sections(fit, make_m
     assert watcher.losses[0] == pytest.approx(mean.item(), rel=1e-5)
 
 
-def test_noise_is_keyed_by_the_update_across_epochs(fit, make_module, make_small_data, tmp_path, monkeypatch):
+def test_noise_is_keyed_by_the_step_across_epochs(fit, make_module, make_small_data, tmp_path, monkeypatch):
     keys = []
     monkeypatch.setattr(module_file, "KeyedNoise", lambda *key: keys.append(key) or KeyedNoise(*key))
     trainer = fit(make_module(seed=4), make_small_data(), tmp_path, 5)
     assert trainer.current_epoch > 0
-    assert keys == [(4, update) for update in range(5)]
+    assert keys == [(4, step) for step in range(5)]
 
 
 def test_weights_begin_alike_whatever_the_global_generator_says(make_module):
@@ -109,18 +110,18 @@ def test_weights_begin_alike_whatever_the_global_generator_says(make_module):
     other = make_module(seed=8)
     other.configure_model()
     assert all(torch.equal(a, b) for a, b in zip(*(weights(m).values() for m in modules), strict=True))
-    name = "x_embedder.proj.weight"
+    name = "backbone.x_embedder.proj.weight"
     assert not torch.equal(weights(other)[name], weights(modules[0])[name])
 
 
 def test_the_head_trains_without_touching_the_trunk(fit, make_module, make_small_data, tmp_path):
-    module = make_module(train=["norm_out.*", "proj_out.*"])
+    module = make_module(train=["backbone.norm_out.*", "backbone.proj_out.*"])
     module.configure_model()
     before = weights(module)
     fit(module, make_small_data(), tmp_path, 2)
     changed = {name for name, tensor in weights(module).items() if not torch.equal(tensor, before[name])}
-    assert changed  # at least proj_out: a new one is zero, so the norm before it gets no gradient in the first update
-    assert all(name.startswith(("norm_out.", "proj_out.")) for name in changed)
+    assert changed  # at least proj_out: a new one is zero, so the norm before it gets no gradient in the first step
+    assert all(name.startswith(("backbone.norm_out.", "backbone.proj_out.")) for name in changed)
 
 
 def test_bf16_mixed_precision_trains(fit, make_module, make_small_data, tmp_path):
@@ -153,7 +154,13 @@ def test_two_validations_of_the_same_weights_give_the_same_loss(fit, make_module
         torch.manual_seed(state)
         with torch.no_grad():
             sections = [
-                loss for batch in data.val_dataloader() for loss in module.sections(batch, KeyedNoise(0, "validation"))
+                loss
+                for batch in data.val_dataloader()
+                for loss in module.objective.losses(
+                    module.denoiser,
+                    replace(batch, conditioning=batch.conditioning.guided(module.guidance_scale)),
+                    KeyedNoise(0, "validation"),
+                )
             ]
         found.append(float(torch.cat([section.per_video for section in sections]).mean()))
     assert found[1] == found[2] > 0
@@ -178,15 +185,20 @@ def test_weights_to_begin_from_are_those_of_the_checkpoint(make_module, trained)
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong"),
-    [("in_channels", 4), ("text_embed_dim", 63), ("pooled_projection_dim", 3), ("image_proj_dim", 50)],
+    ("field", "wrong", "said"),
+    [
+        ("in_channels", 4, "latents features of width 4, but TinyEncoders gives 16"),
+        ("text_embed_dim", 63, "text features of width 63, but TinyEncoders gives 128"),
+        ("pooled_projection_dim", 3, "pooled features of width 3, but TinyEncoders gives 128"),
+        ("image_proj_dim", 50, "image features of width 50, but TinyEncoders gives 52"),
+    ],
 )
-def test_a_network_that_does_not_fit_the_encoders_is_an_error_that_names_the_field(
-    fit, make_module, make_small_data, tmp_path, field, wrong
+def test_a_network_that_does_not_fit_the_encoders_is_an_error_that_names_the_features(
+    fit, make_module, make_small_data, tmp_path, field, wrong, said
 ):
     config = make_module().denoiser_config
-    module = make_module(denoiser=replace(config, dit=replace(config.dit, **{field: wrong})))
-    with pytest.raises(UserError, match=rf"dit\.{field} is {wrong}"):
+    module = make_module(denoiser=replace(config, backbone=replace(config.backbone, **{field: wrong})))
+    with pytest.raises(UserError, match=rf"model\.denoiser\.backbone takes {said}"):
         fit(module, make_small_data(), tmp_path, 1)
 
 
@@ -194,6 +206,6 @@ def test_pictures_that_patches_do_not_tile_are_an_error_that_names_the_size(
     fit, make_module, make_small_data, tmp_path
 ):
     config = make_module().denoiser_config
-    module = make_module(denoiser=replace(config, semantic=None, dit=replace(config.dit, patch_size=3)))
+    module = make_module(denoiser=replace(config, memory=None, backbone=replace(config.backbone, patch_size=3)))
     with pytest.raises(UserError, match=r"32x32.*multiples of 24"):
         fit(module, make_small_data(), tmp_path, 1)

@@ -8,8 +8,8 @@ from mpgen.training.noise import KeyedNoise, keyed_generator
 LIKE = torch.zeros(2, 3, 2, 4, 5)
 
 
-def drawn(seed=0, update=7, uid="video", section=2):
-    draw = KeyedNoise(seed, update).draw([uid], section, LIKE[:1])
+def drawn(seed=0, step=7, uid="video", section=2):
+    draw = KeyedNoise(seed, step).draw([uid], section, LIKE[:1])
     return draw.noise[0], draw.uniform[0]
 
 
@@ -18,9 +18,7 @@ def test_the_same_key_gives_the_same_numbers():
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(
-    "other", [{"seed": 1}, {"update": 8}, {"update": "validation"}, {"uid": "video2"}, {"section": 3}]
-)
+@pytest.mark.parametrize("other", [{"seed": 1}, {"step": 8}, {"step": "validation"}, {"uid": "video2"}, {"section": 3}])
 def test_any_other_part_of_the_key_gives_other_numbers(other):
     (noise, uniform), (noise2, uniform2) = drawn(), drawn(**other)
     assert (noise - noise2).abs().mean() > 0.5

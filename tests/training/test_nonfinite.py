@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mpgen.errors import UserError
-from mpgen.training.nonfinite import FiniteUpdates, describe
+from mpgen.training.nonfinite import FiniteSteps, describe
 from mpgen.training.objective import SectionLoss
 
 NAN, INF = float("nan"), float("inf")
@@ -19,18 +19,18 @@ BROKEN = [section(0, 1.0, 2.0), section(1, 1.0, INF)]
 
 
 @pytest.mark.parametrize("norm", [NAN, INF])
-def test_updates_that_are_not_finite_are_left_out_and_counted(norm):
-    finite = FiniteUpdates(3)
+def test_steps_that_are_not_finite_are_skipped_and_counted(norm):
+    finite = FiniteSteps(3)
     given = [norm, 1.0, norm, norm, 0.0]
     allowed = [finite.allow(torch.tensor(each), FINE, ("a", "b"), i) for i, each in enumerate(given)]
     assert allowed == [False, True, False, False, True]
-    assert finite.left_out == 3
+    assert finite.skipped == 3
 
 
 def test_too_many_in_a_row_end_the_run_and_name_the_videos():
-    finite = FiniteUpdates(2)
+    finite = FiniteSteps(2)
     finite.allow(torch.tensor(NAN), BROKEN, ("a", "b"), 6)
-    with pytest.raises(UserError, match=r"update 7: .*2 times in a row.* in video b from section 1 on\n"):
+    with pytest.raises(UserError, match=r"step 7: .*2 times in a row.* in video b from section 1 on\n"):
         finite.allow(torch.tensor(NAN), BROKEN, ("a", "b"), 7)
 
 
@@ -39,16 +39,16 @@ def test_where_losses_are_finite_all_videos_of_the_rank_are_named():
 
 
 class Poison(pl.Callback):
-    """Makes the latents of some updates infinite."""
+    """Makes the latents of some steps infinite."""
 
-    def __init__(self, *updates: int) -> None:
-        self.updates = updates
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
         self.weights: list[list[torch.Tensor]] = []
         self.uids: list[tuple[str, ...]] = []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.weights.append([p.detach().clone() for p in pl_module.denoiser.parameters()])
-        if batch_idx in self.updates:
+        if batch_idx in self.steps:
             batch.latents[0].fill_(INF)
             self.uids.append(batch.uids)
 
@@ -59,8 +59,8 @@ def test_one_bad_batch_changes_no_weight_and_the_run_goes_on(fit, make_module, m
     before, after, *_ = poison.weights[1:]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert trainer.global_step == 3
-    assert len(poison.weights) == 4  # one batch more than updates
-    assert module.finite.left_out == 1
+    assert len(poison.weights) == 4  # one batch more than steps
+    assert module.finite.skipped == 1
     assert all(bool(p.isfinite().all()) for p in module.denoiser.parameters())
 
 

@@ -18,9 +18,9 @@ from ranks import make_module, train
 from side_by_side import finish, start
 from small_run import CONFIG
 
-STAGE_1 = ["semantic_pack.*", "clean_x_embedder.*"]
-STAGE_2 = ["norm_out.*", "proj_out.*"]
-UPDATES = 3
+STAGE_1 = ["memory.*", "backbone.clean_x_embedder.*"]
+STAGE_2 = ["backbone.norm_out.*", "backbone.proj_out.*"]
+STEPS = 3
 JOBS = {
     "teacher, stage 1, low rank": {
         "forcing": "TeacherForcing", "train": [*STAGE_1, "*.lora_*"], "clip_norm": 1e9, "recompute": "none", "lora": 2,
@@ -57,13 +57,13 @@ def run_all(folder: Path, world: str) -> None:
     save_file(module.denoiser.state_dict(), begin)
 
     def placed(kind: str) -> list[dict]:
-        given = {"strategy": kind, "init_from": begin, "updates": UPDATES, "resume": None}
+        given = {"strategy": kind, "init_from": begin, "steps": STEPS, "resume": None}
         return [job | given | {"folder": str(folder / kind / name)} for name, job in JOBS.items()]
 
     alone = placed("alone")
     losses = {alone[0]["folder"]: train(alone[0], world, 1)}  # fills the cache
     jobs = [job for kind in KINDS for job in placed(kind)]
-    going_on = {"resume": f"{alone[0]['folder']}/last.ckpt", "updates": UPDATES + 1, "folder": str(folder / "more")}
+    going_on = {"resume": f"{alone[0]['folder']}/last.ckpt", "steps": STEPS + 1, "folder": str(folder / "more")}
     jobs.append(alone[0] | going_on | {"strategy": "fsdp2"})
     given = {"world": world, "jobs": jobs, "port": free_port(), "trouble": str(trouble(folder, Path(world)))}
     (folder / "jobs.json").write_text(json.dumps(given))
@@ -96,7 +96,7 @@ KINDS = ("ddp", "fsdp2", "fsdp2 sharded")
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_learn_what_one_learns(runs, kind, name):
     one, two = (json.loads((runs / k / name / "losses.json").read_text()) for k in ("alone", kind))
-    assert len(one) == UPDATES
+    assert len(one) == STEPS
     assert two == pytest.approx(one, rel=1e-5)
     one, two = (RunCheckpoints().load_checkpoint(runs / k / name / "last.ckpt") for k in ("alone", kind))
     assert one["state_dict"].keys() == two["state_dict"].keys()
@@ -108,10 +108,10 @@ def test_two_processes_learn_what_one_learns(runs, kind, name):
 
 
 def go_on(runs: Path, checkpoint: Path, folder: Path) -> list[float]:
-    """The losses of a single process that goes on from a checkpoint, for an update."""
+    """The losses of a single process that goes on from a checkpoint, for a step."""
     world = (runs / "world.txt").read_text(encoding="utf-8")
     job = next(iter(JOBS.values())) | {"folder": str(folder), "init_from": str(runs / "begin.safetensors")}
-    return train(job | {"resume": str(checkpoint), "updates": UPDATES + 1}, world, 1)
+    return train(job | {"resume": str(checkpoint), "steps": STEPS + 1}, world, 1)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -137,7 +137,12 @@ def test_the_frozen_backbone_is_not_written_again(runs):
         checkpoint = RunCheckpoints().load_checkpoint(runs / kind / "direct, stage 2, clipped" / "last.ckpt")
         assert sorted(checkpoint["state_dict"]) == [
             f"denoiser.{name}"
-            for name in ("norm_out.linear.bias", "norm_out.linear.weight", "proj_out.bias", "proj_out.weight")
+            for name in (
+                "backbone.norm_out.linear.bias",
+                "backbone.norm_out.linear.weight",
+                "backbone.proj_out.bias",
+                "backbone.proj_out.weight",
+            )
         ]
         assert checkpoint["mpgen"]["base"]["path"] == str(runs / "begin.safetensors")
 
@@ -148,26 +153,26 @@ def test_a_checkpoint_without_its_backbone_generates_with_it(runs, kind):
     begun = load_file(runs / "begin.safetensors")
     state = model.denoiser.state_dict()
     changed = {name for name, tensor in begun.items() if not torch.equal(state[name], tensor)}
-    assert changed == {name for name in begun if name.startswith(("norm_out.", "proj_out."))}
+    assert changed == {name for name in begun if name.startswith(("backbone.norm_out.", "backbone.proj_out."))}
 
 
 def test_ranks_out_of_step_say_so_on_every_rank_instead_of_waiting(runs):
     for rank in range(2):
         said = (runs / f"out_of_step_{rank}.txt").read_text()
-        assert said.startswith("ranks are out of step at update 7: videos of 2 to 3 sections")
+        assert said.startswith("ranks differ at step 7: videos of 2 to 3 sections")
         assert f"{2 + rank} on rank {rank}" in said
 
 
 def test_a_rank_that_waits_long_says_where_and_the_late_one_says_where_it_is(runs):
     waits, late = ((runs / f"trouble_{rank}.txt").read_text() for rank in range(2))
-    assert "mpgen: rank 0 of 2 has stood at update 1, optimizer step" in waits
+    assert "mpgen: rank 0 of 2 has stood at step 1, optimizer step" in waits
     assert "in finish_gradients" in waits  # of the threads' stacks
-    assert "mpgen: rank 1 of 2 has stood at update 1, backward of section 0" in late
+    assert "mpgen: rank 1 of 2 has stood at step 1, backward of section 0" in late
 
 
 def test_one_rank_that_fails_ends_all_with_its_error(runs):
     waits, failed = ((runs / f"trouble_{rank}.txt").read_text() for rank in range(2))
-    said = "rank 1, update 2, backward of section 0: the disc of rank 1 is gone"
+    said = "rank 1, step 2, backward of section 0: the disc of rank 1 is gone"
     assert said in waits
     assert "(this rank, 0, ended with it)" in waits
     assert "ValueError: the disc of rank 1 is gone" in failed

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from mpgen.errors import UserError
+from mpgen.planner.needs import Assumptions, Machines, Network, machines_for, memory_need, pace, traffic_bytes
 from mpgen.training.devices import peak_flops
 from mpgen.training.dry_run import DryRun
-from mpgen.training.planner import Assumptions, Machines, Network, machines_for, memory_need, pace, traffic_bytes
 
 TRAINER = {"devices": "auto", "num_nodes": 1, "precision": "bf16-mixed", "strategy": "auto"}
-HEAD = ["norm_out.*", "proj_out.*"]
+HEAD = ["backbone.norm_out.*", "backbone.proj_out.*"]
 FLOAT, HALF = torch.float32, torch.bfloat16
 DRY_RUN = DryRun((5, 7), context_tokens=11, activation_bytes=10**6, state_bytes=4000, step_bytes=30)
 
@@ -82,9 +82,9 @@ def test_the_slower_of_computing_and_sending_sets_the_pace(network):
     assumed = Assumptions(gpu="A100", mfu=0.5, bandwidth_gb_s=1.0)
     fast = pace(found, machines, DRY_RUN, assumed, 3)
     assert fast.compute == pytest.approx((5 + 7 + 7) / (0.5 * 312e12))
-    assert fast.update == fast.traffic == pytest.approx(traffic_bytes(found, machines, 3) / 1e9)
+    assert fast.step == fast.traffic == pytest.approx(traffic_bytes(found, machines, 3) / 1e9)
     slow = pace(found, machines, replace(DRY_RUN, section_flops=(10**20,)), assumed, 3)
-    assert slow.update == slow.compute
+    assert slow.step == slow.compute
 
 
 @pytest.mark.parametrize(

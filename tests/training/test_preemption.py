@@ -1,4 +1,4 @@
-"""A run that is told to stop finishes its update, saves, and ends with a status that schedulers understand."""
+"""A run that is told to stop finishes its step, saves, and ends with a status that schedulers understand."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ from mpgen.training.checkpointing import LAST, RunCheckpoints, latest_whole
 
 
 class Losses(pl.Callback):
-    """The losses; sends a signal to this process in the middle of an update."""
+    """The losses; sends a signal to this process in the middle of a step."""
 
-    def __init__(self, number: signal.Signals | None = None, update: int = 2) -> None:
+    def __init__(self, number: signal.Signals | None = None, step: int = 2) -> None:
         self.found: list[float] = []
-        self.number, self.update = number, update
+        self.number, self.step = number, step
 
     def on_after_backward(self, trainer, pl_module) -> None:
-        if self.number is not None and trainer.global_step == self.update:
+        if self.number is not None and trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
@@ -27,7 +27,7 @@ class Losses(pl.Callback):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_after_the_update_and_the_run_goes_on_bit_equal(
+def test_a_signal_saves_after_the_step_and_the_run_goes_on_bit_equal(
     fit, make_module, make_small_data, tmp_path, number
 ):
     straight, first, rest = Losses(), Losses(number), Losses()

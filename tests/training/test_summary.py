@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from mpgen import cli
-from mpgen.training import cli as training_cli
-from mpgen.training import summary
+from mpgen.planner import command as planner_command
+from mpgen.planner import summary
+from mpgen.planner.needs import Assumptions, machines_for
+from mpgen.planner.summary import Videos
 from mpgen.training.dry_run import DryRun
-from mpgen.training.planner import Assumptions, machines_for
-from mpgen.training.summary import Videos
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINER = {"devices": "auto", "num_nodes": 1, "precision": "bf16-mixed", "strategy": "auto"}
@@ -24,8 +24,11 @@ def summarise(make_module, monkeypatch):
 
     monkeypatch.setattr(summary, "dry_run", dry_run)
 
-    def run(assumed=Assumptions(), train=("*",), updates=1000, **trainer) -> dict[str, str]:  # noqa: B008
-        videos = Videos(32, 48, max_sections=4, mean_sections=3, batch_size=2, updates=updates)
+    def run(assumed=Assumptions(), train=("*",), steps=1000, **trainer) -> dict[str, str]:  # noqa: B008
+        videos = Videos(
+            32, 48, max_sections=4, mean_sections=3, batch_size=2, steps=steps,
+            latent_px=8, text_tokens=256, image_tokens=729,
+        )  # fmt: skip
         said = summary.summarise(make_module(train=train), videos, machines_for(TRAINER | trainer), assumed)
         lines: dict[str, str] = {}
         for line in said.splitlines():
@@ -54,14 +57,14 @@ def test_what_does_not_fit_is_told_with_what_would(summarise):
 
 
 def test_the_head_alone_has_nothing_to_recompute(summarise):
-    said = summarise(train=("norm_out.*", "proj_out.*"))
+    said = summarise(train=("backbone.norm_out.*", "backbone.proj_out.*"))
     assert said["or"].count("model.recompute") == 1
     assert "through the head alone" in said["compute"]
 
 
-def test_days_follow_from_the_updates(summarise):
-    assert "1,000 updates: " in summarise()["time"]
-    assert "how many updates is not said" in summarise(updates=None)["time"]
+def test_days_follow_from_the_steps(summarise):
+    assert "1,000 steps: " in summarise()["time"]
+    assert "how many steps is not said" in summarise(steps=None)["time"]
 
 
 def ended(monkeypatch, *argv: str) -> int:
@@ -79,11 +82,11 @@ def test_the_13b_run_is_planned_without_weights_data_or_gpus(monkeypatch, tmp_pa
     assert ended(monkeypatch, "plan", *config) == 0
     said = capsys.readouterr().out
     assert "backbone 12,874,314,816" in said
-    assert "19,077,184 (0.144%): norm_out.*, proj_out.*" in said
+    assert "19,077,184 (0.144%): backbone.norm_out.*, backbone.proj_out.*" in said
     assert "section 14,040, history and memory 4,238" in said  # 3,120 + 390 + 416 of FramePack, 312 of the memory
     assert "8 GPU(s), weights whole on each" in said
     assert "fits" in said
-    assert "5,000 updates" in said
+    assert "5,000 steps" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,12 +94,12 @@ def test_the_13b_run_is_planned_without_weights_data_or_gpus(monkeypatch, tmp_pa
 def test_fit_gives_the_same_summary_for_the_machines_of_its_config(flag, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     given = []
-    monkeypatch.setattr(training_cli, "summarise", lambda *arguments: given.append(arguments) or "the plan")
+    monkeypatch.setattr(planner_command, "summarise", lambda *arguments: given.append(arguments) or "the plan")
     config = str(CONFIGS / "df_stage2.yaml")
     assert ended(monkeypatch, "fit", "--config", config, "--trainer.devices", "8", *flag) == 0
     assert "the plan" in capsys.readouterr().out
     _, videos, machines, _ = given[0]
-    assert (machines.gpus, videos.max_sections, videos.updates) == (8, 40, 5000)
+    assert (machines.gpus, videos.max_sections, videos.steps) == (8, 40, 5000)
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ def test_two_nodes_of_torchrun_are_one_run_that_one_process_goes_on_with(tmp_pat
     ]  # fmt: skip
     said = [node.communicate(timeout=300) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], said
-    assert ["done: updates 0 to 3" in out for out, _ in said] == [True, False]
+    assert ["done: steps 0 to 3" in out for out, _ in said] == [True, False]
     assert len(losses(tmp_path / "run")) == 3
     assert len(list((tmp_path / "run").glob("events.out.tfevents.*"))) == 1
     assert len(list((tmp_path / "run" / "samples").rglob("*.mp4"))) > 0
 
-    # The world has 3 videos, so an update of 2 videos on one process is one of theirs.
+    # The world has 3 videos, so a step of 2 videos on one process is one of theirs.
     longer = ["--data.batch_size", "2", "--trainer.limit_val_batches", "0"]
     done = run("fit", "--config", str(config), *longer)
     assert done.status == 0, done.err
-    assert "done: updates 3 to 3" in done.out
+    assert "done: steps 3 to 3" in done.out

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mpgen.attention import attend
 from mpgen.backbones.layers import (
     FeedForward,
     Mlp,
@@ -12,7 +13,6 @@ from mpgen.backbones.layers import (
     RMSNorm,
     SelfAttention,
     TimeEmbedding,
-    attend,
     modulate,
     sinusoid,
     split_heads,

@@ -6,8 +6,9 @@ projection, history embeddings) are in no row: Tencent's checkpoint does not hav
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
+
+from mpgen.backbones.base import Rows
 
 _REFINER = "context_embedder.token_refiner.refiner_blocks.{}"
 _DOUBLE, _SINGLE = "transformer_blocks.{}", "single_transformer_blocks.{}"
@@ -58,21 +59,22 @@ LAYERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "final_layer.adaLN_modulation.1": ("norm_out.linear",),
     }
 )
+# How ComfyUI spells some of Tencent's layers.
+COMFYUI = (
+    (r"^(double_blocks\.\d+\.(?:img|txt)_attn)\.(qkv|proj)$", r"\1_\2"),
+    (r"(_mod|\.modulation)\.lin$", r"\1.linear"),
+    (r"(_mlp|refiner\.blocks\.\d+\.mlp)\.0$", r"\1.fc1"),
+    (r"(_mlp|refiner\.blocks\.\d+\.mlp)\.2$", r"\1.fc2"),
+    (r"(individual_token_refiner\.blocks\.\d+)\.self_attn\.", r"\1.self_attn_"),
+)
+COMFYUI_LAYERS = (
+    *(f"double_blocks.{{}}.{s}_{part}" for s in ("img", "txt") for part in ("attn.qkv", "attn.proj", "mlp.0", "mlp.2")),
+    *(f"double_blocks.{{}}.{s}_mod.lin" for s in ("img", "txt")),
+    "single_blocks.{}.modulation.lin",
+    *(f"{_REFINER_ORIGIN}.{part}" for part in ("self_attn.qkv", "self_attn.proj", "mlp.0", "mlp.2")),
+)
 # Tencent's last modulation gives shift, then scale; diffusers' gives scale, then shift.
 SWAPPED = "norm_out.linear"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Where a released tensor stands in Tencent's checkpoint.
-
-    Args:
-        origin: name of the tensor there.
-        pieces: first and one-past-last rows, to be laid one after the other.
-    """
-
-    origin: str
-    pieces: tuple[tuple[int, int], ...]
 
 
 def released_names(origin: str) -> tuple[str, ...]:
@@ -80,18 +82,17 @@ def released_names(origin: str) -> tuple[str, ...]:
     layer, dot, kind = origin.rpartition(".")
     if kind not in ("weight", "bias"):
         layer, dot, kind = origin, "", ""
+    for spelling, own in COMFYUI:
+        layer = re.sub(spelling, own, layer)
     row = LAYERS.get(re.sub(r"(?<=blocks\.)\d+", "{}", layer), ())
     number = re.search(r"(?<=blocks\.)\d+", layer)
     return tuple(name.format(number[0] if number else "") + dot + kind for name in row)
 
 
 def locate(origin: str, num_rows: Mapping[str, int]) -> dict[str, Rows]:
-    """Which rows of Tencent's tensor `origin` each released tensor is made of.
-
-    Args:
-        origin: name of Tencent's tensor.
-        num_rows: length of the first axis of every released tensor.
-    """
+    """Which parameters the tensor `origin` holds, released or Tencent's; see `Backbone.locate`."""
+    if origin in num_rows:
+        return {origin: Rows(origin, ((0, num_rows[origin]),))}
     names, located, first = released_names(origin), {}, 0
     if any(name not in num_rows for name in names):
         return {}

@@ -1,104 +1,26 @@
-"""The diffusion transformer, top to bottom: HunyuanVideo (13B in its released size) with FramePack's additions.
+"""The diffusion transformer, top to bottom: HunyuanVideo (13B in its released size) with FramePack's additions."""
 
-`trunk` runs everything up to the last norm and `head` the rest, because stage 2 (paper §6.4) trains the head alone and
-then needs no gradient in the trunk. Sizes and names are those of the released FramePack checkpoints.
-"""
-
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mpgen.backbones.base import Backbone, Context, Rows, TimeEmbedding
+from mpgen.backbones.hunyuan import keymap
 from mpgen.backbones.hunyuan.blocks import DoubleStreamBlock, Mask, SingleStreamBlock, TokenRefiner
+from mpgen.backbones.hunyuan.config import HunyuanConfig
 from mpgen.backbones.hunyuan.patches import HistoryEmbed, PatchEmbed, unpatchify
+from mpgen.backbones.hunyuan.released import released_card, released_state
 from mpgen.backbones.layers import Mlp, Modulation, modulate, sinusoid
 from mpgen.backbones.recompute import Block
-from mpgen.backbones.rope import flatten_rotation, no_rotation, rotation_grid
+from mpgen.backbones.rope import flatten_rotation, placeless
 from mpgen.conditioning import Conditioning
-from mpgen.tensors import FrameIndices, Latents, Rotation, Sigma, Tokens
+from mpgen.tensors import Latents, Sigma, Tokens
 
 TIMESTEPS = 1000.0  # the network was trained on 1000 * sigma and 1000 * guidance scale
-
-
-@dataclass(frozen=True)
-class DiTConfig:
-    """Sizes of the transformer; the fields and defaults are those of the released FramePack `config.json` (13B).
-
-    Args:
-        in_channels: latent channels.
-        num_attention_heads: heads; the width of the model is heads times `attention_head_dim`.
-        attention_head_dim: width of a head; the sum of `rope_axes_dim`.
-        num_layers: double-stream blocks.
-        num_single_layers: single-stream blocks.
-        num_refiner_layers: blocks of the text token refiner.
-        mlp_ratio: hidden width of the feed-forward layers, in widths of the model.
-        patch_size: rows and columns of latents in a token.
-        patch_size_t: latent frames in a token.
-        text_embed_dim: width of the text tokens.
-        pooled_projection_dim: width of the vector for the whole text.
-        image_proj_dim: width of the image tokens.
-        rope_theta: base of the rotary frequencies.
-        rope_axes_dim: channels of a head that turn with time, row and column; each even.
-        refiner_mlp_ratio: the same as `mlp_ratio` for the text token refiner; equal to it if None. In released weights
-            4, whatever `mlp_ratio` is.
-    """
-
-    in_channels: int = 16
-    num_attention_heads: int = 24
-    attention_head_dim: int = 128
-    num_layers: int = 20
-    num_single_layers: int = 40
-    num_refiner_layers: int = 2
-    mlp_ratio: float = 4.0
-    patch_size: int = 2
-    patch_size_t: int = 1
-    text_embed_dim: int = 4096
-    pooled_projection_dim: int = 768
-    image_proj_dim: int = 1152
-    rope_theta: float = 256.0
-    rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
-    refiner_mlp_ratio: float | None = None
-
-    def __post_init__(self):
-        if self.patch_size_t != 1:
-            raise ValueError(f"patch_size_t {self.patch_size_t}: wanted 1, every latent frame has its own index")
-        if sum(self.rope_axes_dim) != self.attention_head_dim or any(d % 2 for d in self.rope_axes_dim):
-            raise ValueError(
-                f"rope_axes_dim {self.rope_axes_dim}: wanted three even numbers that add up to "
-                f"attention_head_dim {self.attention_head_dim}"
-            )
-
-    @property
-    def width(self) -> int:
-        return self.num_attention_heads * self.attention_head_dim
-
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        return self.patch_size_t, self.patch_size, self.patch_size
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a section sees of the sections before it, as tokens that stand before its own.
-
-    Args:
-        tokens: embedded history and memory.
-        rotation: where each stands.
-        mask: true where there is a token.
-        section_indices: latent frame index of every frame of the section itself.
-        sigma: noise level that these tokens are modulated with; the section's own if None, as released.
-        blocks: a number for each of these tokens and then for each of the section's: none sees a token of a higher
-            number, and the condition (text, image) sees itself alone. All see all if None.
-    """
-
-    tokens: Tokens
-    rotation: Rotation
-    mask: Bool[Tensor, "b n"]
-    section_indices: FrameIndices
-    sigma: float | None = None
-    blocks: Int[Tensor, " video"] | None = None
 
 
 class _TimeScaleText(nn.Module):
@@ -128,19 +50,27 @@ class _ImageProjection(nn.Module):
         return self.down(F.silu(self.up(image)))
 
 
-class DiT(nn.Module):
-    """Predicts the velocity of one section, given the tokens of its context."""
+class Hunyuan(Backbone):
+    """HunyuanVideo's transformer with FramePack's embeddings of history and of the start image."""
 
-    def __init__(self, config: DiTConfig):
+    head_names = ("norm_out.", "proj_out.")
+    additions = ("clean_x_embedder.", "image_projection.")
+    lora_targets = (
+        "transformer_blocks.*.attn.*",
+        "transformer_blocks.*.ff*",
+        "single_transformer_blocks.*.attn.*",
+        "single_transformer_blocks.*.proj_*",
+    )
+
+    def __init__(self, config: HunyuanConfig):
         super().__init__()
         self.config = config
         width, heads = config.width, config.num_attention_heads
         self.x_embedder = PatchEmbed(config.in_channels, width, config.patch)
         self.clean_x_embedder = HistoryEmbed(config.in_channels, width, config.patch)
         self.image_projection = _ImageProjection(config.image_proj_dim, width)
-        refiner_ratio = config.mlp_ratio if config.refiner_mlp_ratio is None else config.refiner_mlp_ratio
         self.context_embedder = TokenRefiner(
-            config.text_embed_dim, width, heads, config.num_refiner_layers, refiner_ratio
+            config.text_embed_dim, width, heads, config.num_refiner_layers, config.refiner_ratio
         )
         self.time_text_embed = _TimeScaleText(width, config.pooled_projection_dim)
         self.transformer_blocks = nn.ModuleList(
@@ -154,6 +84,7 @@ class DiT(nn.Module):
         self.proj_out = nn.Linear(width, config.in_channels * patch_t * patch_y * patch_x)
 
         self._initialise()
+        self.clean_x_embedder.initialise_from(self.x_embedder)
 
     def _initialise(self) -> None:
         """DiT's initial values (arXiv 2212.09748) for training from scratch: every block begins as the identity."""
@@ -174,38 +105,43 @@ class DiT(nn.Module):
         """Both kinds, in the order that they run."""
         return (*self.transformer_blocks, *self.single_transformer_blocks)
 
-    def rotation_grid(self, indices: FrameIndices, rows: int, columns: int) -> Float[Tensor, "b r t y x"]:
-        """Rotations of a patch grid whose frames stand at `indices`."""
-        return rotation_grid(indices, rows, columns, self.config.rope_axes_dim, self.config.rope_theta)
+    @property
+    def units(self) -> tuple[nn.Module, ...]:
+        return self.context_embedder, self.image_projection, self.time_text_embed
 
-    def grid(self, latents: Latents) -> tuple[int, int, int]:
-        """Frames, rows and columns of tokens that `latents` make."""
-        return tuple(size // patch for size, patch in zip(latents.shape[2:], self.config.patch, strict=True))
+    @property
+    def head_modules(self) -> tuple[nn.Module, ...]:
+        return self.norm_out, self.proj_out
+
+    def history_kernel(self, factor: int) -> nn.Conv3d:
+        return self.clean_x_embedder.kernel(factor)
+
+    def initialise_additions(self) -> None:
+        """History embeddings from the patch embedding (FramePack's recipe); image tokens are zero (our choice)."""
+        self.clean_x_embedder.initialise_from(self.x_embedder)
+        nn.init.xavier_uniform_(self.image_projection.up.weight)
+        for zero in (self.image_projection.up.bias, *self.image_projection.down.parameters()):
+            nn.init.zeros_(zero)
+
+    def locate(self, name: str, num_rows: Mapping[str, int]) -> dict[str, Rows]:
+        return keymap.locate(name, num_rows)
+
+    def origin_layers(self) -> tuple[str, ...]:
+        return (*keymap.LAYERS, *keymap.COMFYUI_LAYERS)
+
+    def to_released(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        return released_card(self.config), released_state(self.config, self.state_dict())
 
     def trunk(
-        self,
-        noisy: Latents,
-        sigma: Sigma,
-        context: Context,
-        conditioning: Conditioning,
-        guidance_scale: float,
-    ) -> tuple[Tokens, Float[Tensor, "b k d"]]:
-        """Everything before the last norm: the section's own tokens, and their temb.
-
-        Args:
-            noisy: the section at `sigma`.
-            sigma: noise level of each video, or of each of its latent frames.
-            context: from `Denoiser.pack`.
-            conditioning: text and image features.
-            guidance_scale: the distilled CFG scale that the backbone takes as an input.
-        """
+        self, noisy: Latents, sigma: Sigma, context: Context, conditioning: Conditioning
+    ) -> tuple[Tokens, TimeEmbedding]:
         frames, rows, columns = self.grid(noisy)
         video = torch.cat([context.tokens, self.x_embedder(noisy)], 1)
         own_rotation = flatten_rotation(self.rotation_grid(context.section_indices, rows, columns))
         rotation = torch.cat([context.rotation, own_rotation], 1)
 
         per_video = sigma if sigma.ndim == 1 else sigma.mean(1)
-        scale = torch.full_like(per_video, guidance_scale * TIMESTEPS)
+        scale = torch.full_like(per_video, conditioning.guidance_scale * TIMESTEPS)
         temb = self.time_text_embed(per_video[:, None] * TIMESTEPS, scale, conditioning.pooled)
         if sigma.ndim == 1 and context.sigma is None:
             of_section = of_video = temb
@@ -217,7 +153,7 @@ class DiT(nn.Module):
             of_context = self.time_text_embed(level[:, None] * TIMESTEPS, scale, conditioning.pooled)
             of_video = torch.cat([of_context.expand(-1, context.tokens.shape[1], -1), of_section], 1)
 
-        # Padding that every text has is left out instead of masked.
+        # Padding that every text has is cropped instead of masked.
         longest = int(conditioning.text_mask.sum(1).max())
         text, text_mask = conditioning.text[:, :longest], conditioning.text_mask[:, :longest]
         refined = self.context_embedder(text, per_video * TIMESTEPS, text_mask)
@@ -230,7 +166,7 @@ class DiT(nn.Module):
 
         num_video = video.shape[1]
         both = torch.cat([video, condition], 1)
-        rotation = torch.cat([rotation, placeless(condition, self.config.attention_head_dim)], 1)
+        rotation = torch.cat([rotation, placeless(condition, self.config.head_dim)], 1)
         of_both = of_video
         if of_video.shape[1] > 1:
             of_both = torch.cat([of_video, temb.expand(-1, condition.shape[1], -1)], 1)
@@ -238,7 +174,7 @@ class DiT(nn.Module):
             both = block(both, of_both, rotation, mask)
         return both[:, context.tokens.shape[1] : num_video], of_section
 
-    def head(self, tokens: Tokens, temb: Float[Tensor, "b k d"], grid: tuple[int, int, int]) -> Latents:
+    def head(self, tokens: Tokens, temb: TimeEmbedding, grid: tuple[int, int, int]) -> Latents:
         """The last norm and the output layer: the two layers that stage 2 trains, in the precision of their weights."""
         dtype = self.proj_out.weight.dtype  # also under autocast: rounding here is seen in the video
         with torch.autocast(tokens.device.type, enabled=False):
@@ -264,8 +200,3 @@ class DiT(nn.Module):
         blocks = torch.cat([blocks, blocks.new_full((condition,), -1)])
         pairs = (blocks[:, None] >= blocks)[None, None]
         return pairs if mask is None else pairs & mask
-
-
-def placeless(tokens: Tokens, head_dim: int) -> Rotation:
-    """The rotation of tokens without a place in time or in the picture."""
-    return no_rotation(len(tokens), tokens.shape[1], head_dim, tokens.device)

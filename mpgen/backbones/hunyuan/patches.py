@@ -1,18 +1,10 @@
-"""Latents to tokens and back: the patch embedding, and FramePack's embeddings of history at 1x, 2x and 4x."""
+"""Latents to tokens and back: the patch embedding, and FramePack's kernels for history at 1x, 2x and 4x."""
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpgen.tensors import Latents, Tokens
-
-
-def pad_to_multiple(latents: Latents, kernel: tuple[int, int, int]) -> Float[Tensor, "b c t2 h2 w2"]:
-    """Repeats the last frame, row and column until every axis is a multiple of the kernel."""
-    t, h, w = latents.shape[-3:]
-    return F.pad(latents, (0, -w % kernel[2], 0, -h % kernel[1], 0, -t % kernel[0]), mode="replicate")
 
 
 class PatchEmbed(nn.Module):
@@ -35,22 +27,13 @@ class HistoryEmbed(nn.Module):
     def __init__(self, in_channels: int, width: int, patch: tuple[int, int, int]):
         super().__init__()
         t, y, x = patch
-        self.patch = patch
         self.proj = nn.Conv3d(in_channels, width, kernel_size=patch, stride=patch)
         self.proj_2x = nn.Conv3d(in_channels, width, kernel_size=(2 * t, 2 * y, 2 * x), stride=(2 * t, 2 * y, 2 * x))
         self.proj_4x = nn.Conv3d(in_channels, width, kernel_size=(4 * t, 4 * y, 4 * x), stride=(4 * t, 4 * y, 4 * x))
 
-    def embed_1x(self, latents: Latents) -> Tokens:
-        return self._embed(self.proj, latents)
-
-    def embed_2x(self, latents: Latents) -> Tokens:
-        return self._embed(self.proj_2x, latents)
-
-    def embed_4x(self, latents: Latents) -> Tokens:
-        return self._embed(self.proj_4x, latents)
-
-    def _embed(self, proj: nn.Conv3d, latents: Latents) -> Tokens:
-        return rearrange(proj(pad_to_multiple(latents, proj.kernel_size)), "b d t y x -> b (t y x) d")
+    def kernel(self, factor: int) -> nn.Conv3d:
+        """The embedding of latents packed 1, 2 or 4 times along every axis."""
+        return {1: self.proj, 2: self.proj_2x, 4: self.proj_4x}[factor]
 
     @torch.no_grad()
     def initialise_from(self, embed: PatchEmbed) -> None:

@@ -17,12 +17,12 @@ class EMA(pl.Callback):
     Lightning's own averaging doubles the checkpoint by the frozen weights too and cannot average sharded ones.
 
     Args:
-        decay: weight of the past in each update, in [0, 1); early on it is (1 + updates) / (10 + updates), if smaller.
+        decay: weight of the past in each step, in [0, 1); early on it is (1 + steps) / (10 + steps), if smaller.
     """
 
     def __init__(self, decay: float = 0.999):
         self.decay = decay
-        self.updates = 0
+        self.steps = 0
         self.shadow: dict[str, Tensor] = {}
 
     @property
@@ -30,10 +30,10 @@ class EMA(pl.Callback):
         return "EMA"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self.updates, "shadow": self.shadow}
+        return {"steps": self.steps, "shadow": self.shadow}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.updates = state_dict["updates"]
+        self.steps = state_dict["steps"]
         self.shadow = state_dict["shadow"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -47,8 +47,8 @@ class EMA(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         weights = _trained(pl_module)
         torch._foreach_lerp_(list(self.shadow.values()), [weights[name] for name in self.shadow], 1 - decay)
 

@@ -1,4 +1,4 @@
-"""A run that is told to stop saves at the end of the update and ends with the status that schedulers expect."""
+"""A run that gets a signal to stop saves at the end of the step and ends with the status that schedulers expect."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Preemption(pl.Callback):
-    """On SIGTERM or SIGUSR1 to any rank: all finish the update, save `last.ckpt` and end with status 143.
+    """On SIGTERM or SIGUSR1 to any rank: all finish the step, save `last.ckpt` and end with status 143.
 
     Under SLURM, SIGUSR1 (`--signal=SIGUSR1@300`) also puts the job back into the queue. Lightning's own handlers are
     replaced: they talk to the other ranks from inside the handler, and SLURM's saves in the middle of a video.
@@ -39,7 +39,7 @@ class Preemption(pl.Callback):
         requeue = trainer.strategy.reduce_boolean_decision(self.received == signal.SIGUSR1, all=False)
         path = last_checkpoint(trainer)
         trainer.save_checkpoint(path)
-        rank_zero_info(f"told to stop: saved {path} after update {trainer.global_step}")
+        rank_zero_info(f"told to stop: saved {path} after step {trainer.global_step}")
         if requeue and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
             subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
         raise SystemExit(STOPPED)

@@ -30,13 +30,13 @@ class ClosingWords(pl.Callback):
 
     def __init__(self) -> None:
         self.began = 0.0
-        self.first_update = 0
+        self.first_step = 0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.first_update = trainer.global_step
+        self.first_step = trainer.global_step
         trained = pl_module.trainable
         rank_zero_info(f"{trained.count:,} of {sum(p.numel() for p in pl_module.parameters()):,} parameters train")
 
@@ -49,7 +49,7 @@ class ClosingWords(pl.Callback):
         checkpoint = next((c.last_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)), "")
         samples = next((c.written for c in trainer.callbacks if isinstance(c, SampleVideos)), [])
         how = "stopped" if trainer.interrupted else "done"
-        lines = [f"{how}: updates {self.first_update} to {trainer.global_step} in {minutes} min {seconds:02d} s"]
+        lines = [f"{how}: steps {self.first_step} to {trainer.global_step} in {minutes} min {seconds:02d} s"]
         if checkpoint:
             lines.append(f"  checkpoint   {_shown(Path(checkpoint))}")
         if samples:

@@ -80,7 +80,7 @@ class SampleVideos(pl.Callback):
             logger.log_metrics({"samples/seconds": time.monotonic() - began}, trainer.global_step)
 
     def _sample(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        folder = Path(trainer.default_root_dir) / "samples" / f"update{trainer.global_step:08d}"
+        folder = Path(trainer.default_root_dir) / "samples" / f"step{trainer.global_step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         done = 0
         self.written = []

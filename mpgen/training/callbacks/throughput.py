@@ -17,26 +17,26 @@ HOUR_SECONDS = 3600
 
 
 class Throughput(pl.Callback):
-    """Logs rates over all ranks, time for validation left out.
+    """Logs rates over all ranks, without the time of validation.
 
     `videos/s`, `sections/s`, `tokens/s` (of video, history, memory, image and text); `waiting` is the share of the time
-    between updates, for data or for a checkpoint; `memory_gib` the most that was in use; `eta_hours` what the
+    between steps, for data or for a checkpoint; `memory_gib` the most that was in use; `eta_hours` what the
     curriculum still holds at this rate; `mfu`, on GPUs whose peak is known, the share of it that the network's own
     operations reach, without those that are done twice.
 
     Args:
-        every_n_updates: how often; a figure is the mean over that many updates.
+        every_n_steps: how often; a figure is the mean over that many steps.
     """
 
-    def __init__(self, every_n_updates: int = 10):
-        self.every_n_updates = every_n_updates
+    def __init__(self, every_n_steps: int = 10):
+        self.every_n_steps = every_n_steps
         self.began = self.ended = 0.0
         self._restart()
         self.tokens_a_section: dict[Shape, int] = {}
         self.section_flops: int | None = None
 
     def _restart(self) -> None:
-        self.videos = self.sections = self.tokens = self.updates = 0
+        self.videos = self.sections = self.tokens = self.steps = 0
         self.computing = self.waiting = 0.0
 
     def on_train_batch_start(
@@ -50,13 +50,13 @@ class Throughput(pl.Callback):
     ) -> None:
         self.ended = time.perf_counter()
         self.computing += self.ended - self.began
-        self.updates += 1
+        self.steps += 1
         videos = len(batch.uids) * trainer.world_size
         self.videos += videos
         trained = videos * (batch.num_sections - batch.num_given)
         self.sections += trained
         self.tokens += trained * self._tokens(pl_module, batch)
-        if self.updates == self.every_n_updates:
+        if self.steps == self.every_n_steps:
             self._log(trainer, pl_module, batch)
             self._restart()
 
@@ -85,8 +85,8 @@ class Throughput(pl.Callback):
         """Of one section of one video of this batch."""
         shape = _shape(batch, 1)
         if shape not in self.tokens_a_section:
-            dit, layout = pl_module.denoiser_config.dit, pl_module.denoiser_config.layout
-            own = layout.section * (shape.rows // dit.patch_size) * (shape.columns // dit.patch_size)
+            _, rows, columns = pl_module.denoiser.backbone.grid(batch.start)
+            own = pl_module.denoiser.layout.section * rows * columns
             context = count_context(pl_module.denoiser_config, shape)
             self.tokens_a_section[shape] = own + context + shape.image_tokens + shape.text_tokens
         return self.tokens_a_section[shape]
@@ -105,7 +105,7 @@ def sections_left(trainer: pl.Trainer) -> int | None:
     if loader is None or limits in ((-1, -1), (None, -1)):
         return None
     assert isinstance(loader.sampler, GroupSampler)
-    updates_left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else None
+    steps_left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else None
     last_epoch = trainer.max_epochs if trainer.max_epochs not in (None, -1) else trainer.current_epoch + 1
     groups = [
         group
@@ -113,7 +113,7 @@ def sections_left(trainer: pl.Trainer) -> int | None:
         for group in loader.sampler.plan(epoch)[: int(min(trainer.num_training_batches, 10**12))]
     ]
     done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
-    following = groups[done:][:updates_left]
+    following = groups[done:][:steps_left]
     return sum(group.num_trained * len(group.items) for group in following)
 
 

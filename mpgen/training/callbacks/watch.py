@@ -12,7 +12,7 @@ FIRST_FAILURE = "first_failure.txt"
 
 
 class Watch(pl.Callback):
-    """When a rank makes no progress for long, it says at which update, section and phase, and where in the code.
+    """When a rank makes no progress for long, it says at which step, section and phase, and where in the code.
 
     The first rank that fails writes why into the run's folder, so that the others, whose own errors are only that it is
     gone, can say so.
@@ -37,12 +37,12 @@ class Watch(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        pl_module.place = "start of the update"
+        pl_module.position = "start of the step"
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        pl_module.place = "between updates (data, logs, checkpoints, samples)"
+        pl_module.position = "between steps (data, logs, checkpoints, samples)"
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Exception):
@@ -93,4 +93,4 @@ def _file(trainer: pl.Trainer) -> Path:
 
 
 def _where(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
-    return f"update {trainer.global_step}, {pl_module.place}"
+    return f"step {trainer.global_step}, {pl_module.position}"

@@ -15,15 +15,15 @@ def module(make_module, perturb):
 
 @pytest.fixture
 def step(trainer, module):
-    """An update after which every weight has the given value."""
+    """A step after which every weight has the given value."""
 
-    def update(ema, value: float) -> None:
+    def make(ema, value: float) -> None:
         with torch.no_grad():
             for parameter in module.denoiser.parameters():
                 parameter.fill_(value)
         ema.on_train_batch_end(trainer, module, None, None, 0)
 
-    return update
+    return make
 
 
 def test_the_average_is_the_recursion_by_hand(trainer, module, step):
@@ -33,16 +33,16 @@ def test_the_average_is_the_recursion_by_hand(trainer, module, step):
             parameter.fill_(1.0)
     ema.on_train_start(trainer, module)
     wanted = 1.0
-    for update, value in enumerate((2.0, 5.0, -3.0), start=1):
+    for number, value in enumerate((2.0, 5.0, -3.0), start=1):
         step(ema, value)
-        decay = min(0.25, (1 + update) / (10 + update))
+        decay = min(0.25, (1 + number) / (10 + number))
         wanted = decay * wanted + (1 - decay) * value
         for shadow in ema.shadow.values():
             torch.testing.assert_close(shadow, torch.full_like(shadow, wanted))
 
 
 def test_only_weights_that_train_are_averaged(trainer, module):
-    chosen = select_trainable(module.denoiser, ["norm_out.*"])
+    chosen = select_trainable(module.denoiser, ["backbone.norm_out.*"])
     ema = EMA()
     ema.on_train_start(trainer, module)
     assert set(ema.shadow) == set(chosen.names)
@@ -59,7 +59,7 @@ def test_the_average_goes_on_from_its_saved_state(trainer, module, step):
     resumed.on_train_start(trainer, module)
     step(straight, 7.0)
     step(resumed, 7.0)
-    assert resumed.updates == straight.updates == 2
+    assert resumed.steps == straight.steps == 2
     assert all(torch.equal(resumed.shadow[name], straight.shadow[name]) for name in straight.shadow)
 
 
@@ -88,7 +88,7 @@ def test_the_weights_come_back_after_an_error(trainer, module):
 def test_a_checkpoint_holds_the_average(trained):
     saved = torch.load(trained, weights_only=True)
     ema = saved["callbacks"]["EMA"]
-    assert ema["updates"] == 2
+    assert ema["steps"] == 2
     assert {f"denoiser.{name}" for name in ema["shadow"]} == set(saved["state_dict"])
     moved = [not torch.equal(shadow, saved["state_dict"][f"denoiser.{name}"]) for name, shadow in ema["shadow"].items()]
     assert any(moved)

@@ -13,15 +13,15 @@ def test_a_run_ends_by_saying_what_it_made_and_what_to_type_next(fit, make_modul
         logger=TensorBoardLogger(tmp_path, name="", version=""),
     )  # fmt: skip
     said = capsys.readouterr().out
-    assert "done: updates 0 to 2 in 0 min" in said
+    assert "done: steps 0 to 2 in 0 min" in said
     assert f"{tmp_path / 'last.ckpt'}" in said
     assert f"{sampler.written[0].parent} (1 mp4" in said
     assert f"tensorboard --logdir {tmp_path}" in said
     assert f"mpgen generate --ckpt_path {tmp_path / 'last.ckpt'}" in said
 
 
-class BarsFirstUpdate(ResumedProgressBar):
-    """Keeps what the bar shows after the first update."""
+class BarsFirstStep(ResumedProgressBar):
+    """Keeps what the bar shows after the first step."""
 
     def on_train_batch_end(self, *given) -> None:
         super().on_train_batch_end(*given)
@@ -30,9 +30,9 @@ class BarsFirstUpdate(ResumedProgressBar):
 
 
 def test_a_resumed_bar_counts_on_from_what_was_done(fit, make_module, make_small_data, tmp_path):
-    whole, resumed = BarsFirstUpdate(), BarsFirstUpdate()
+    whole, resumed = BarsFirstStep(), BarsFirstUpdate()
     fit(make_module(), make_small_data(), tmp_path, 1, callbacks=[whole], enable_progress_bar=True)
     last = tmp_path / "last.ckpt"
     fit(make_module(), make_small_data(), tmp_path, 2, callbacks=[resumed], enable_progress_bar=True, ckpt_path=last)
     shown = [[bar.shown[key] for key in ("initial", "n", "total")] for bar in (whole, resumed)]
-    assert shown == [[0, 1, 1], [1, 2, 2]]  # so the rate is of one update
+    assert shown == [[0, 1, 1], [1, 2, 2]]  # so the rate is of one step

@@ -13,7 +13,7 @@ from mpgen.video.opening import read_metadata
 
 @pytest.fixture
 def run(fit, make_module, make_small_data, tmp_path):
-    """A run of two updates that validates after the second, and the folder of its samples."""
+    """A run of two steps that validates after the second, and the folder of its samples."""
 
     def start(sampler: SampleVideos, **options):
         module, data = make_module(), make_small_data()
@@ -28,7 +28,7 @@ def run(fit, make_module, make_small_data, tmp_path):
 def test_samples_stand_beside_the_truth_in_mp4_files(run, tmp_path):
     sampler = SampleVideos(num_videos=2, steps=1)
     _, _, data = run(sampler)
-    assert [path.parent.name for path in sampler.written] == ["update00000002"] * 2
+    assert [path.parent.name for path in sampler.written] == ["step00000002"] * 2
     assert sorted(tmp_path.glob("samples/*/*.mp4")) == sorted(sampler.written)
     batches = list(data.val_dataloader())  # one section first, then three
     for path, batch, frames in zip(sampler.written, batches, (9, 25), strict=True):
@@ -78,7 +78,7 @@ def test_sampling_leaves_no_trace_in_the_training(fit, make_module, make_small_d
 def test_samples_are_made_at_every_nth_validation(fit, make_module, make_small_data, tmp_path):
     sampler = SampleVideos(num_videos=1, num_sections=1, steps=1, every_n_validations=2)
     fit(make_module(), make_small_data(), tmp_path, 3, callbacks=[sampler], limit_val_batches=1, val_check_interval=1)
-    assert [folder.name for folder in (tmp_path / "samples").iterdir()] == ["update00000002"]
+    assert [folder.name for folder in (tmp_path / "samples").iterdir()] == ["step00000002"]
 
 
 def test_tensorboard_shows_the_samples_as_animations(run, tmp_path):

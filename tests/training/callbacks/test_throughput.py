@@ -27,26 +27,27 @@ def clock(monkeypatch):
 def logged(make_module):
     """A module that only keeps what is logged, and what that is."""
     module, found = make_module(), {}
+    module.configure_model()
     module.log = lambda name, value, prog_bar=False: found.update({name: value})
     return module, found
 
 
 @pytest.fixture
 def batch(make_module):
-    dit = make_module().denoiser_config.dit
-    latents = torch.randn(VIDEOS, dit.in_channels, 2 * SECTIONS, 4, 4)
+    backbone = make_module().denoiser_config.backbone
+    latents = torch.randn(VIDEOS, backbone.in_channels, 2 * SECTIONS, 4, 4)
     conditioning = Conditioning(
-        torch.randn(VIDEOS, TEXT, dit.text_embed_dim),
+        torch.randn(VIDEOS, TEXT, backbone.text_embed_dim),
         torch.ones(VIDEOS, TEXT, dtype=torch.bool),
-        torch.randn(VIDEOS, dit.pooled_projection_dim),
-        torch.randn(VIDEOS, IMAGE, dit.image_proj_dim),
+        torch.randn(VIDEOS, backbone.pooled_projection_dim),
+        torch.randn(VIDEOS, IMAGE, backbone.image_proj_dim),
     )
     return VideoBatch(latents[:, :, :1], latents, conditioning, SECTIONS, ("a", "b", "c"), ("", "", ""))
 
 
 def test_rates_count_waiting_and_leave_out_validation(clock, trainer, logged, batch):
     module, found = logged
-    throughput = Throughput(every_n_updates=2)
+    throughput = Throughput(every_n_steps=2)
     throughput.on_train_batch_start(trainer, module, batch, 0)
     clock.seconds += 1
     throughput.on_train_batch_end(trainer, module, None, batch, 0)
@@ -75,7 +76,7 @@ def test_rates_count_waiting_and_leave_out_validation(clock, trainer, logged, ba
 def test_on_a_gpu_of_known_peak_mfu_is_the_share_of_it(clock, trainer, logged, batch, monkeypatch):
     module, found = logged
     monkeypatch.setattr(throughput_file, "peak_of", lambda device: 1e9)
-    throughput = Throughput(every_n_updates=1)
+    throughput = Throughput(every_n_steps=1)
     throughput.on_train_batch_start(trainer, module, batch, 0)
     clock.seconds += 10
     throughput.on_train_batch_end(trainer, module, None, batch, 0)

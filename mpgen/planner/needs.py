@@ -1,6 +1,6 @@
 """What a run needs of its machines: memory of each GPU, traffic between them, days.
 
-Parameters are those of the network itself, operations and activations those of a dry run of an update, so both are
+Parameters are those of the network itself, operations and activations those of a dry run of a step, so both are
 counted and not guessed; the rest follows from how the weights are spread. What is assumed is said with the result.
 """
 
@@ -29,7 +29,7 @@ class Machines:
         sharded: weights, gradients and the optimizer's state are spread over them (FSDP2), not copied (DDP).
         weights: dtype of the weights that train.
         autocast: dtype of matrix products, if it is another one.
-        sync_every_section: gradients meet after every section, so that a GPU keeps only its part of them.
+        sync_every_section: gradients are reduced after every section, so that a GPU keeps only its part of them.
     """
 
     gpus: int
@@ -84,7 +84,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes of one GPU's memory at the worst moment of an update, by what holds them."""
+    """Bytes of one GPU's memory at the worst moment of a step, by what holds them."""
 
     weights: float | int
     gradients: float | int
@@ -117,7 +117,7 @@ class Network:
 
     @property
     def largest_block(self) -> nn.Module:
-        return max(self.denoiser.blocks, key=_count)
+        return max(self.denoiser.backbone.blocks, key=_count)
 
 
 def memory_need(module: LongVideoModule, network: Network, machines: Machines, trial: DryRun) -> MemoryNeed:
@@ -129,7 +129,7 @@ def memory_need(module: LongVideoModule, network: Network, machines: Machines, t
     block, learns = _count(network.largest_block), any(p.requires_grad for p in network.largest_block.parameters())
     # The block that computes and the next one on its way; in the backward pass also one block's whole gradients.
     gathered = (2 * block * machines.compute.itemsize + learns * block * FP32_BYTES) if shards > 1 else 0
-    # Gradients usually meet once a video, after the last section; until then a rank keeps them whole.
+    # Gradients are usually reduced once a video, after the last section; until then a rank keeps them whole.
     gradients = trained * own / (shards if machines.sync_every_section else 1)
     return MemoryNeed(
         weights=(trained * own + frozen * still) / shards,
@@ -143,7 +143,7 @@ def memory_need(module: LongVideoModule, network: Network, machines: Machines, t
 
 
 def traffic_bytes(network: Network, machines: Machines, num_sections: int) -> float:
-    """What a GPU receives in an update; it sends as much."""
+    """What a GPU receives in a step; it sends as much."""
     others = (machines.gpus - 1) / machines.gpus
     gradients = network.trainable.count * FP32_BYTES * others
     if not machines.sharded:
@@ -155,18 +155,18 @@ def traffic_bytes(network: Network, machines: Machines, num_sections: int) -> fl
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of an update, computing and communicating, which overlap; so the longer one counts."""
+    """Seconds of a step, computing and communicating, which overlap; so the longer one counts."""
 
     compute: float
     traffic: float
 
     @property
-    def update(self) -> float:
+    def step(self) -> float:
         return max(self.compute, self.traffic)
 
 
 def pace(network: Network, machines: Machines, trial: DryRun, assumed: Assumptions, num_sections: int) -> Pace:
-    """Of an update whose videos have so many sections."""
+    """Of a step whose videos have so many sections."""
     traffic = traffic_bytes(network, machines, num_sections)
     return Pace(
         trial.flops(num_sections) / (assumed.mfu * assumed.peak_flops), traffic / (assumed.bandwidth_gb_s * 1e9)

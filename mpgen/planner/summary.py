@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
+from mpgen.planner.needs import Assumptions, Machines, MemoryNeed, Network, memory_need, pace, traffic_bytes
 from mpgen.training.dry_run import DryRun, Precision, Shape, dry_run
 from mpgen.training.module import LongVideoModule
-from mpgen.training.planner import Assumptions, Machines, MemoryNeed, Network, memory_need, pace, traffic_bytes
 
-TEXT_TOKENS, IMAGE_TOKENS = 256, 729  # the most that the released encoders give
-LATENT_PX = 8  # side of a latent, of the released autoencoder and of the stand-in; its weights need not be here
 GIB = 2**30
 DAY_SECONDS = 24 * 60 * 60
 
@@ -23,8 +21,10 @@ class Videos:
         height_px, width_px: of the pictures.
         max_sections: of the longest video.
         mean_sections: of a video, on average.
-        batch_size: videos that a GPU takes in one update.
-        updates: of the whole run; None where nothing says it.
+        batch_size: videos that a GPU takes in one step.
+        steps: of the whole run; None where nothing says it.
+        latent_px: side of a latent.
+        text_tokens, image_tokens: the most that the encoders give.
     """
 
     height_px: int
@@ -32,12 +32,15 @@ class Videos:
     max_sections: int
     mean_sections: float | int
     batch_size: int
-    updates: int | None
+    steps: int | None
+    latent_px: int
+    text_tokens: int
+    image_tokens: int
 
     @property
     def shape(self) -> Shape:
-        rows, columns = self.height_px // LATENT_PX, self.width_px // LATENT_PX
-        return Shape(self.batch_size, rows, columns, TEXT_TOKENS, IMAGE_TOKENS)
+        rows, columns = self.height_px // self.latent_px, self.width_px // self.latent_px
+        return Shape(self.batch_size, rows, columns, self.text_tokens, self.image_tokens)
 
 
 def summarise(module: LongVideoModule, videos: Videos, machines: Machines, assumed: Assumptions) -> str:
@@ -68,7 +71,7 @@ def summarise(module: LongVideoModule, videos: Videos, machines: Machines, assum
 
 def _network_lines(module: LongVideoModule, network: Network) -> dict[str, str]:
     named = network.denoiser.named_parameters()
-    of_memory = sum(p.numel() for name, p in named if name.startswith("semantic_pack."))
+    of_memory = sum(p.numel() for name, p in named if name.startswith("memory."))
     trained = network.trainable
     return {
         "network": f"{network.total:,} parameters: backbone {network.total - of_memory:,}, memory {of_memory:,}",
@@ -77,16 +80,17 @@ def _network_lines(module: LongVideoModule, network: Network) -> dict[str, str]:
 
 
 def _section_lines(network: Network, videos: Videos, plain: DryRun) -> dict[str, str]:
-    layout, dit = network.denoiser.layout, network.denoiser.config
-    own = layout.section * (videos.shape.rows // dit.patch_size) * (videos.shape.columns // dit.patch_size)
-    total = own + plain.context_tokens + TEXT_TOKENS + IMAGE_TOKENS
+    layout, shape = network.denoiser.layout, videos.shape
+    _, rows, columns = network.denoiser.backbone.config.patch
+    own = layout.section * (shape.rows // rows) * (shape.columns // columns)
+    total = own + plain.context_tokens + shape.text_tokens + shape.image_tokens
     how = "forward, and backward through the head alone" if network.trainable.head_only else "forward and backward"
     return {
         "section": f"{layout.section} latent frames of {videos.height_px}x{videos.width_px}, "
         f"{layout.section_pixel_frames} pixel frames; {videos.mean_sections:g} sections a video, "
         f"at most {videos.max_sections}",
-        "tokens": f"{total:,}: section {own:,}, history and memory {plain.context_tokens:,}, image {IMAGE_TOKENS}, "
-        f"text at most {TEXT_TOKENS}",
+        "tokens": f"{total:,}: section {own:,}, history and memory {plain.context_tokens:,}, "
+        f"image {shape.image_tokens}, text at most {shape.text_tokens}",
         "compute": f"{_flops(plain.section_flops[-1])} a section of {videos.batch_size} video(s) ({how}), "
         f"{_flops(plain.flops(videos.max_sections))} for {videos.max_sections} sections",
     }
@@ -105,17 +109,17 @@ def _machine_lines(
     spread = f"spread over all {machines.gpus} (fsdp2)" if machines.sharded else "whole on each"
     speed = pace(network, machines, chosen, assumed, round(videos.mean_sections))
     received = traffic_bytes(network, machines, round(videos.mean_sections))
-    length = "how many updates is not said (--updates)"
-    if videos.updates is not None:
-        length = f"{videos.updates:,} updates: {videos.updates * speed.update / DAY_SECONDS:.2f} days"
+    length = "how many steps is not said (--steps)"
+    if videos.steps is not None:
+        length = f"{videos.steps:,} steps: {videos.steps * speed.step / DAY_SECONDS:.2f} days"
     return {
         "machines": f"{machines.gpus} GPU(s), weights {spread}",
         "assumed": f"{assumed.gpu} with {assumed.gpu_memory_gb:g} GB, {assumed.usable:.0%} of it usable; "
         f"{assumed.mfu:.0%} of {assumed.peak_flops / 1e12:g} TFLOP/s; {assumed.bandwidth_gb_s:g} GB/s between GPUs",
         "memory": f"{need.total / GIB:.1f} GiB a GPU: {parts}; {_verdict(need, assumed)}",
-        "traffic": f"{received / 1e9:.3g} GB to each GPU an update, {speed.traffic:.3g} s beside "
+        "traffic": f"{received / 1e9:.3g} GB to each GPU a step, {speed.traffic:.3g} s beside "
         f"{speed.compute:.3g} s of computing",
-        "time": f"{speed.update:.3g} s an update of {videos.batch_size * machines.gpus} video(s); {length}",
+        "time": f"{speed.step:.3g} s a step of {videos.batch_size * machines.gpus} video(s); {length}",
     }
 
 

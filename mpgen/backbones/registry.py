@@ -1,0 +1,7 @@
+"""The one list of backbones, by the class that released folders name."""
+
+from mpgen.backbones.base import BackboneConfig
+from mpgen.backbones.hunyuan.config import HunyuanConfig
+
+BACKBONES: tuple[type[BackboneConfig], ...] = (HunyuanConfig,)
+RELEASED = {name: config for config in BACKBONES for name in config.released_classes}

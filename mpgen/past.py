@@ -1,0 +1,74 @@
+"""What is known of a video so far: short-term history and long-term memory, as one value.
+
+Training and generation go through it alike: `pack` gives the context of the next sections, `after` the past once one
+of them is clean.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mpgen.backbones.base import Backbone, Context
+from mpgen.conditioning import Conditioning
+from mpgen.memory.base import Psi
+from mpgen.memory.framepack import History, pack_history
+from mpgen.schedule import Schedule
+from mpgen.sections import FrameIndex
+from mpgen.tensors import Latents
+
+
+@dataclass(frozen=True)
+class Past:
+    """History, memory, and the networks that embed them.
+
+    Args:
+        backbone: embeds the history.
+        frame_index: which indices in time the context carries.
+        schedule: whether sections side by side are causal.
+        history: the latest sections.
+        psi: the long-term memory; None without one.
+    """
+
+    backbone: Backbone
+    frame_index: FrameIndex
+    schedule: Schedule
+    history: History
+    psi: Psi | None
+
+    def after(self, section: Latents) -> "Past":
+        """The past once `section` is part of it; no gradient flows into the section."""
+        section = section.detach()
+        psi = None if self.psi is None else self.psi.after(section)
+        return replace(self, history=self.history.append(section), psi=psi)
+
+    def pack(self, num_sections: int = 1) -> Context:
+        """All that the next sections see of the sections before them: `[memory | 4x | 2x | start, 1x]`.
+
+        Args:
+            num_sections: sections that are denoised side by side.
+        """
+        context = pack_history(self.backbone, self.history, self.frame_index, num_sections)
+        if self.psi is not None:
+            context = context.preceded_by(self.psi.tokens())
+        if not self.schedule.is_causal:
+            return context
+        _, rows, columns = self.backbone.grid(self.history.start)
+        sections = torch.arange(1, 1 + num_sections).repeat_interleave(self.history.layout.section * rows * columns)
+        blocks = torch.cat([torch.zeros(context.tokens.shape[1], dtype=torch.long), sections])
+        return replace(context, sigma=self.schedule.context_sigma, blocks=blocks.to(context.tokens.device))
+
+    def from_memory_alone(self, videos: Bool[Tensor, " b"]) -> "Past":
+        """The same with an empty history for some videos; their start image stays."""
+        return replace(self, history=self.history.without(videos))
+
+    def reconditioned(self, conditioning: Conditioning, sections: Iterable[Latents]) -> "Past":
+        """The same with the memory made anew from all `sections` so far, under another conditioning."""
+        if self.psi is None:
+            return self
+        psi = Psi.begin(self.psi.memory, conditioning, self.psi.start, self.psi.keep)
+        for section in sections:
+            psi = psi.after(section.to(self.psi.start))
+        return replace(self, psi=psi)
