@@ -34,7 +34,8 @@ class Command:
     def run(self, name: str, argv: list[str]) -> None:
         """Calls it with the words after `name`."""
         for flag, other in self.flags.items():
-            if any(word in (flag, f"{flag}=true") for word in argv):
+            pairs = [*zip(argv, [*argv[1:], ""], strict=True)]
+            if f"{flag}=true" in argv or any(word == flag and value != "false" for word, value in pairs):
                 module, _, function = other.rpartition(".")
                 getattr(import_module(module), function)()
                 return

@@ -80,7 +80,9 @@ def main() -> None:
 
 def print_summary() -> None:
     """Prints the plan of `mpgen fit --print_summary`, for the machines that the config names."""
-    plan = _make([word for word in sys.argv[2:] if not word.startswith(SUMMARY)])
+    words = sys.argv[2:]
+    values = [i + 1 for i, word in enumerate(words[:-1]) if word == SUMMARY and words[i + 1] == "true"]
+    plan = _make([word for i, word in enumerate(words) if not word.startswith(SUMMARY) and i not in values])
     print(summarise(plan.model, plan.videos(), machines_for(plan.trainer_settings), Assumptions()))
 
 
