@@ -61,9 +61,9 @@ def test_the_size_of_a_phones_clip_is_the_one_shown(tmp_path, make_foreign_video
 
 
 def test_pixels_wider_than_any_screen_are_refused(tmp_path, make_foreign_video, monkeypatch):
-    path = make_foreign_video(tmp_path / "a.mp4", range(4), sample_aspect_ratio=Fraction(20, 1))
-    assert read_video(path).shape == (4, 16, 480, 3)
-    monkeypatch.setattr(upright, "MAX_PIXELS", 16 * 24 * 19)
+    path = make_foreign_video(tmp_path / "a.mp4", range(4), sample_aspect_ratio=Fraction(3, 1))
+    assert read_video(path).shape == (4, 16, 72, 3)
+    monkeypatch.setattr(upright, "MAX_PIXELS", 16 * 24 * 3 - 1)
     for read in (read_video, lambda path: decode_clip(path, 24, 16, 24)):
         with pytest.raises(VideoError, match="too_large"):
             read(path)
