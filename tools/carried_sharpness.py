@@ -32,7 +32,8 @@ from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import Objective
 from mpgen.training.targets import NextSection
-from mpgen.world.writer import load_settings, plan_world, scene_of
+from mpgen.world.videos import scene_of, world_videos
+from mpgen.world.writer import load_settings
 
 SIGMAS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
 TWICE = (0.9, 0.5)
@@ -86,10 +87,12 @@ def watch(model: LoadedModel, world: Path, videos: int, sections: int, own: bool
     """
     settings = load_settings(world)
     frames = 1 + sections * model.denoiser.layout.section_pixel_frames
-    plans = [plan for plan in plan_world(settings) if plan.split == "val" and plan.pixel_frames >= frames][:videos]
-    if not plans:
+    chosen = [video for video in world_videos(settings) if video.split == "val" and video.pixel_frames >= frames][
+        :videos
+    ]
+    if not chosen:
         raise UserError(f"{world}: no held-out video of {frames} frames, which {sections} sections need (--sections)")
-    scenes = [scene_of(settings, plan) for plan in plans]
+    scenes = [scene_of(settings, video) for video in chosen]
     encoded = [scene_latents(model, scene, sections, settings.size_px) for scene in scenes]
     start = torch.cat([first for first, _ in encoded])
     pictures = torch.cat([start_image(model, scene) for scene in scenes])
@@ -98,7 +101,7 @@ def watch(model: LoadedModel, world: Path, videos: int, sections: int, own: bool
     seen = Watch(own)
     # The last section carries nothing, so one more is given than is looked at.
     latents = torch.cat([torch.cat([*after, after[-1]], 2) for _, after in encoded])
-    uids = tuple(plan.name for plan in plans)
+    uids = tuple(video.name for video in chosen)
     batch = VideoBatch(start, latents, conditioning, sections + 1, uids, captions)
     for _ in Objective(seen, LogitNormal(), NextSection()).losses(model.denoiser, batch, KeyedNoise(0, 0)):
         pass

@@ -12,7 +12,8 @@ depend on when the object is seen, nor on how well it is drawn.
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,11 @@ from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.runs import load_for_generation
 from mpgen.errors import UserError
+from mpgen.world.counterfactuals import FAMILIES, Question, questions
 from mpgen.world.render import render_scene
-from mpgen.world.scenes import PALETTE, SHAPES, Scene, Track
-from mpgen.world.truth import HiddenSpan, load_truth
-from mpgen.world.writer import load_settings, plan_world, scene_of
+from mpgen.world.scenes import SHAPES, Scene
 
-FAMILIES = ("occlude", "curtain", "panback")
 DRAWS = 4  # at sigma 1 the answer should not depend on the noise; the mean over a few draws sees to it
-SHOWN = 0.25  # of the object on average over the section, or there is too little to expect
 
 
 @dataclass(frozen=True)
@@ -81,43 +79,33 @@ def expected_identities(model: LoadedModel, world: Path, videos: int) -> list[An
     Raises:
         UserError: there is none.
     """
-    settings = load_settings(world)
-    frames = model.denoiser.layout.section_pixel_frames
-    answers = []
-    for plan in tqdm([plan for plan in plan_world(settings) if plan.split == "val"], unit="video", leave=False):
-        truth = load_truth(world / "truth" / f"{plan.name}.json")
-        firsts = {span.object_id: span for span in reversed(truth.hidden_spans)}.values()
-        span = max(firsts, key=lambda span: span.first_seen, default=None)
-        if plan.family not in FAMILIES or span is None or len(answers) == videos:
-            continue
-        number = (span.first_seen - 1) // frames
-        shown = truth.objects[span.object_id].visible[1 + number * frames : 1 + (number + 1) * frames]
-        if len(shown) == frames and shown.mean() >= SHOWN:
-            scene = scene_of(settings, plan)
-            answers.append(_answer(model, plan.name, scene, span, number, settings.size_px))
+    asked = islice(questions(world, model.denoiser.layout.section_pixel_frames), videos)
+    answers = [_answer(model, question) for question in tqdm(asked, unit="video", leave=False)]
     if not answers:
         raise UserError(f"{world}: no held-out video of {', '.join(FAMILIES)} in which something hidden is seen again")
     return answers
 
 
-def _answer(model: LoadedModel, name: str, scene: Scene, span: HiddenSpan, number: int, size_px: int) -> Answer:
-    target = scene.tracks[span.object_id]
-    taken = {track.colour for track in scene.tracks if track is not target}
-    identities = [(colour, shape) for colour in PALETTE if colour not in taken for shape in SHAPES]
-    others = [track for track in scene.tracks if track is not target]
+def _answer(model: LoadedModel, question: Question) -> Answer:
+    number, size_px = question.section, question.size_px
 
-    def section(tracks: Sequence[Track]) -> Float[Tensor, " values"]:
-        return scene_latents(model, replace(scene, tracks=tuple(tracks)), number + 1, size_px)[1][-1].flatten()
+    def section(scene: Scene) -> Float[Tensor, " values"]:
+        return scene_latents(model, scene, number + 1, size_px)[1][-1].flatten()
 
-    start, sections = scene_latents(model, scene, number, size_px)
-    empty = section(others)
-    expected = _expected(model, scene, start, sections).flatten() - empty
-    candidates = torch.stack([section([*others, replace(target, colour=c, shape=s)]) - empty for c, s in identities])
+    start, sections = scene_latents(model, question.scene, number, size_px)
+    empty = section(question.without())
+    expected = _expected(model, question.scene, start, sections).flatten() - empty
+    identities = question.identities()
+    candidates = torch.stack([section(question.with_identity(identity)) - empty for identity in identities])
     similarity = torch.cosine_similarity(candidates, expected[None])
     best = int(similarity.argmax())
-    hidden = (span.first_seen - span.first_hidden) / scene.fps
     return Answer(
-        name, hidden, target.colour, target.shape, *identities[best], float(similarity[best]), len(PALETTE) - len(taken)
+        question.name,
+        question.hidden_seconds,
+        *question.identity,
+        *identities[best],
+        float(similarity[best]),
+        len(identities) // len(SHAPES),
     )
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from mpgen.atomic import replacing
 from mpgen.training.logs import SIGMA_EDGES
-from mpgen.world.background import drift
+from mpgen.world.scoring.fidelity import drift
 
 # FramePack's window in configs/ablation: 7 latent frames of 4 and, for the section that is being made, 3; 12 a second.
 REACH_SECONDS = (28 + 12) / 12
@@ -78,8 +78,8 @@ COLUMNS: Mapping[str, tuple[str, str, int]] = {
     "objects found": ("drift", "all sections: found", 2),
     "objects drift": ("drift", "objects found: drift", 2),
     "position error": ("drift", "all sections: position error (diameters)", 2),
-    "landmarks found": ("drift", "place: landmarks found", 2),
-    "place PSNR": ("drift", "place: PSNR to the first visit (dB)", 1),
+    "landmarks found": ("drift", "revisit: landmarks found", 2),
+    "place PSNR": ("drift", "revisit: PSNR to the first visit (dB)", 1),
     "background PSNR": ("drift", "background: PSNR (dB)", 1),
     "background drift": ("drift", "background: drift (dB)", 2),
     "chart drift": ("drift", "grey chart: drift (levels)", 1),
@@ -188,7 +188,7 @@ def _minutes(record: dict[str, Any]) -> tuple[float, float] | None:
     """How a place looks in the first and in the last minute: PSNR to the first visit, dB."""
     first, last = [], []
     for video in record["videos"]:
-        for second, psnr in (video["place"] or {"returns": []})["returns"]:
+        for second, psnr in (video["revisits"] or {"returns": []})["returns"]:
             first += [psnr] if second < 60 else []
             last += [psnr] if second >= video["pixel_frames"] / video["fps"] - 60 else []
     return (float(np.mean(first)), float(np.mean(last))) if first and last else None

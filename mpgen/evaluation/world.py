@@ -7,7 +7,7 @@ from typing import Any
 
 from mpgen.errors import UserError
 from mpgen.evaluation.suite import Video
-from mpgen.world.evaluate import score_world
+from mpgen.world.scoring.evaluate import score_world
 
 _GENERATED = "generated"
 

@@ -18,7 +18,8 @@ from mpgen.video.pictures import cover, read_picture
 from mpgen.world.families import sample_scene
 from mpgen.world.render import render_scene
 from mpgen.world.settings import WorldSettings
-from mpgen.world.truth import Truth, load_truth
+from mpgen.world.truth import Truth
+from mpgen.world.truth_files import load_truth
 
 Frame = UInt8[np.ndarray, "h w 3"]
 ChooseSize = Callable[[tuple[int, int]], tuple[int, int]]  # height and width of a source to those of the video

@@ -4,13 +4,15 @@ Why not a pool of the standard library: `ProcessPoolExecutor` and `multiprocessi
 and one dead process breaks the first for good and leaves the second waiting for ever.
 """
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 from typing import Generic, TypeVar
 
 from mpgen.errors import UserError
@@ -141,6 +143,7 @@ class _Worker(Generic[Item, Result]):
 def _serve(function: Callable[[Item], Result], connection: Connection) -> None:
     """The life of a worker: says that it is there, then answers every item until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
+    Thread(target=_end_with_parent, daemon=True, name="end with parent").start()
     connection.send(())
     while True:
         try:
@@ -148,6 +151,14 @@ def _serve(function: Callable[[Item], Result], connection: Connection) -> None:
         except (EOFError, OSError):  # the parent is gone
             return
         connection.send((_attempt(function, item),))
+
+
+def _end_with_parent() -> None:
+    """Ends this process with its parent, also one that was killed while an item is worked on."""
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure | UserError:

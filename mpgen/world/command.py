@@ -63,11 +63,11 @@ def world(
         **shares,
     )
     made = render_world(settings, output, processes, overwrite)
-    splits = Counter(plan.split for plan in made.plans)
+    splits = Counter(video.split for video in made.videos)
     counts = ", ".join(f"{count} {split}" for split, count in splits.items())
-    seconds = sum(plan.pixel_frames for plan in made.plans) / fps
+    seconds = sum(video.pixel_frames for video in made.videos) / fps
     print(f"{output}: {counts} videos, {seconds:.0f} s in all")
-    print(f"  {made.rendered} rendered now; families: {dict(Counter(plan.family for plan in made.plans))}")
+    print(f"  {made.rendered} rendered now; families: {dict(Counter(video.family for video in made.videos))}")
     print(f"  {output / 'manifest.csv'}")
     if contact_sheet:
         draw_contact_sheet(made, output / "contact_sheet.png")

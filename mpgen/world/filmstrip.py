@@ -12,7 +12,8 @@ from PIL import Image
 
 from mpgen.atomic import replacing
 from mpgen.video.clips import read_video
-from mpgen.world.truth import UNSEEN, Truth, load_truth
+from mpgen.world.truth import UNSEEN, Truth
+from mpgen.world.truth_files import load_truth
 from mpgen.world.writer import WorldSummary
 
 _KEPT_BITS = 0xFC  # six of eight: no eye sees it, and the file is half as large
@@ -72,10 +73,10 @@ def hidden_at(truth: Truth, frame: int) -> bool:
 def contact_sheet(world: WorldSummary, path: Path, columns: int = 9) -> None:
     """One long video of each family; a red frame says that something is out of sight."""
     strips = []
-    for family in dict.fromkeys(plan.family for plan in world.plans):
-        plan = max((plan for plan in world.plans if plan.family == family), key=lambda plan: plan.pixel_frames)
-        frames = read_video(world.root / "videos" / f"{plan.name}.mp4")
-        truth = load_truth(world.root / "truth" / f"{plan.name}.json")
+    for family in dict.fromkeys(video.family for video in world.videos):
+        longest = max((video for video in world.videos if video.family == family), key=lambda video: video.pixel_frames)
+        frames = read_video(world.root / "videos" / f"{longest.name}.mp4")
+        truth = load_truth(world.root / "truth" / f"{longest.name}.json")
         shown = evenly(truth.num_frames, columns)
         strips.append(
             Strip(

@@ -4,19 +4,16 @@ Front to back because what is left of the light when an object's turn comes is a
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from mpgen.world.scenes import OBJECT_RADIUS, PALETTE, Backdrop, Patch, Scene, Track
+from mpgen.world.shapes import REACH, shape_coverage
 
 CHUNK_FRAMES = 32  # as many as stay in the cache at 64 px; one-minute videos are drawn piece by piece
-_REACH = 1.2  # no shape reaches farther than this many radii from its centre
-
-Plane = Float[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
@@ -25,49 +22,6 @@ class Chunk:
 
     frames: UInt8[np.ndarray, "t h w 3"]
     visible: Float[np.ndarray, "t tracks"]
-
-
-def _disc(x: Plane, y: Plane) -> Plane:
-    return np.hypot(x, y) - 1
-
-
-def _square(x: Plane, y: Plane) -> Plane:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.86
-
-
-def _triangle(x: Plane, y: Plane) -> Plane:
-    slope = math.sqrt(3) / 2
-    return np.maximum(y, slope * np.abs(x) - y / 2) - 0.6
-
-
-def _diamond(x: Plane, y: Plane) -> Plane:
-    return (np.abs(x) + np.abs(y) - _REACH) * math.sqrt(0.5)
-
-
-def _cross(x: Plane, y: Plane) -> Plane:
-    along, across = np.maximum(np.abs(x), np.abs(y)), np.minimum(np.abs(x), np.abs(y))
-    return np.maximum(along - 1, across - 0.36)
-
-
-def _ring(x: Plane, y: Plane) -> Plane:
-    return np.abs(np.hypot(x, y) - 0.76) - 0.26
-
-
-_DISTANCES: MappingProxyType[str, Callable[[Plane, Plane], Plane]] = MappingProxyType(
-    {"disc": _disc, "square": _square, "triangle": _triangle, "diamond": _diamond, "cross": _cross, "ring": _ring}
-)
-
-
-def shape_coverage(shape: str, dx: Plane, dy: Plane, radius_px: float) -> Plane:
-    """How much of each pixel a shape covers, in [0, 1].
-
-    Args:
-        shape: one of SHAPES.
-        dx: pixels from the shape's centre to the pixel's centre, to the right.
-        dy: the same, downwards.
-        radius_px: the object's radius.
-    """
-    return np.clip(0.5 - radius_px * _DISTANCES[shape](dx / radius_px, dy / radius_px), 0.0, 1.0)
 
 
 def render_scene(scene: Scene, size_px: int) -> UInt8[np.ndarray, "t h w 3"]:
@@ -103,7 +57,7 @@ class _Canvas:
     def __init__(self, num_frames: int, size_px: int) -> None:
         self._size = size_px
         self._radius = OBJECT_RADIUS * size_px
-        self._half = math.ceil(_REACH * self._radius) + 2
+        self._half = math.ceil(REACH * self._radius) + 2
         self._pad = 2 * self._half + 2  # objects outside the frame are drawn into a margin where no light passes
         padded = size_px + 2 * self._pad
         self._light = np.zeros((num_frames, padded, padded, 3), np.float32)

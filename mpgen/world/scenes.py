@@ -1,4 +1,4 @@
-"""What one video of the world consists of: objects with a place for every frame, walls, a background, a camera.
+"""What one video of the world consists of: objects with a position on every frame, walls, a background, a camera.
 
 Lengths are fractions of the frame's side and times are frames, so one scene can be drawn at any size. Nothing here
 draws.

@@ -13,7 +13,7 @@ from mpgen.generation import command
 from mpgen.generation.command import generate
 from mpgen.video.clips import read_video
 from mpgen.world.settings import WorldSettings
-from mpgen.world.truth import load_truth
+from mpgen.world.truth_files import load_truth
 from mpgen.world.writer import render_world
 
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpgen.errors import UserError
-from mpgen.world.detect import detect
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import render_chunks, render_scene
 from mpgen.world.scenes import (
@@ -22,6 +21,7 @@ from mpgen.world.scenes import (
     Scene,
     bouncing,
 )
+from mpgen.world.scoring.detect import detect
 from mpgen.world.settings import WorldSettings
 from mpgen.world.truth import UNSEEN, build_truth
 
@@ -207,7 +207,7 @@ def test_a_curtain_shows_all_hides_all_and_shows_the_same_again(number):
     assert {span.object_id for span in truth.hidden_spans} == set(range(len(scene.tracks)))
     for span in truth.hidden_spans:
         assert 2.0 <= (span.first_seen - span.first_hidden) / scene.fps <= 3.0 + 1.5  # the curtain's own way
-    first = [min(s.first_hidden for s in truth.hidden_spans if s.object_id == thing.id) for thing in truth.objects]
+    first = [min(s.first_hidden for s in truth.hidden_spans if s.object_id == obj.id) for obj in truth.objects]
     assert truth.witness_frames == max(first) + 1
     seen = detect(covered[:1], 5.0)
     assert not seen.area.any()

@@ -3,7 +3,13 @@
 import csv
 import inspect
 import json
-from collections import Counter
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
 from dataclasses import fields
 
 import numpy as np
@@ -15,8 +21,9 @@ from mpgen.world.command import world
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import render_scene
 from mpgen.world.settings import WorldSettings
-from mpgen.world.truth import load_truth
-from mpgen.world.writer import plan_world, render_world
+from mpgen.world.truth_files import load_truth
+from mpgen.world.videos import world_videos
+from mpgen.world.writer import render_video, render_world
 
 TINY = WorldSettings(size_px=48, train_videos=3, val_videos=4, pixel_frames=(9, 13), seed=2)
 
@@ -59,13 +66,15 @@ def test_two_processes_make_the_same_world_as_one(tiny, tmp_path):
             assert path.read_bytes() == other.read_bytes(), path
 
 
-def test_a_scene_always_gives_the_same_file(tmp_path):
-    settings = WorldSettings(train_videos=2, val_videos=0, pixel_frames=(97,), families={"panback": 1.0})
-    contents = set()
-    for turn in range(5):  # the encoder's memory is never the same twice
-        render_world(settings, tmp_path / str(turn), processes=1)
-        contents.add((tmp_path / str(turn) / "videos" / "train_00000_panback.mp4").read_bytes())
-    assert len(contents) == 1
+def test_scenes_always_give_the_same_files_in_whatever_order_they_are_written(tmp_path):
+    settings = WorldSettings(size_px=48, train_videos=12, val_videos=0, pixel_frames=(9, 13), seed=2)
+    videos, contents = list(world_videos(settings)), defaultdict(set)
+    for turn in range(6):  # what the encoder did before must not matter
+        random.Random(turn).shuffle(videos)
+        for video in videos:
+            render_video(settings, tmp_path, video)
+            contents[video.name].add((tmp_path / "videos" / f"{video.name}.mp4").read_bytes())
+    assert [len(files) for files in contents.values()] == [1] * 12
 
 
 def test_a_killed_rendering_goes_on_where_it_stopped(tiny):
@@ -93,32 +102,32 @@ def test_other_settings_are_refused_with_both_values_unless_told_to_overwrite(ti
 
 
 def test_held_out_videos_may_have_lengths_of_their_own():
-    settings = WorldSettings(train_videos=6, val_videos=4, pixel_frames=(9, 13), val_pixel_frames=(21,))
-    lengths = {split: {p.pixel_frames for p in plan_world(settings) if p.split == split} for split in ("train", "val")}
+    videos = world_videos(WorldSettings(train_videos=6, val_videos=4, pixel_frames=(9, 13), val_pixel_frames=(21,)))
+    lengths = {split: {video.pixel_frames for video in videos if video.split == split} for split in ("train", "val")}
     assert lengths == {"train": {9, 13}, "val": {21}}
 
 
 def test_held_out_families_occur_equally_often_whatever_is_trained_on():
-    plans = plan_world(
+    videos = world_videos(
         WorldSettings(train_videos=8, val_videos=6, families={"steady": 1.0, "bounce": 3.0, "occlude": 0.0})
     )
-    counts = {split: Counter(p.family for p in plans if p.split == split) for split in ("train", "val")}
+    counts = {split: Counter(video.family for video in videos if video.split == split) for split in ("train", "val")}
     assert counts == {"train": {"steady": 2, "bounce": 6}, "val": {"steady": 3, "bounce": 3}}
 
 
 def test_families_and_lengths_are_spread_evenly():
     families = set(FAMILIES) - {"curtain"}  # which has to be asked for
-    plans = plan_world(WorldSettings(train_videos=24, val_videos=32, pixel_frames=(9, 17, 33)))
-    val = [plan for plan in plans if plan.split == "val"]
-    assert Counter(plan.family for plan in val) == dict.fromkeys(families, 8)
-    train = Counter((plan.family, plan.pixel_frames) for plan in plans if plan.split == "train")
+    videos = world_videos(WorldSettings(train_videos=24, val_videos=32, pixel_frames=(9, 17, 33)))
+    val = [video for video in videos if video.split == "val"]
+    assert Counter(video.family for video in val) == dict.fromkeys(families, 8)
+    train = Counter((video.family, video.pixel_frames) for video in videos if video.split == "train")
     assert train == {(family, length): 2 for family in families for length in (9, 17, 33)}
 
 
 def test_weights_are_kept_at_every_point_of_the_list():
-    plans = plan_world(WorldSettings(train_videos=40, val_videos=0, families={"occlude": 3.0, "bounce": 1.0}))
+    videos = world_videos(WorldSettings(train_videos=40, val_videos=0, families={"occlude": 3.0, "bounce": 1.0}))
     for end in range(4, 41, 4):
-        assert Counter(plan.family for plan in plans[:end])["bounce"] == end // 4
+        assert Counter(video.family for video in videos[:end])["bounce"] == end // 4
 
 
 @pytest.mark.parametrize(
@@ -177,3 +186,81 @@ def test_the_command_prints_what_it_made_and_draws_a_contact_sheet(tmp_path, cap
     world(tmp_path / "w", size_px=32, train_videos=0, val_videos=4, pixel_frames=(9,), processes=1)
     assert "4 val videos" in capsys.readouterr().out
     assert (tmp_path / "w" / "contact_sheet.png").stat().st_size > 2000
+
+
+RENDER = """
+import sys
+from pathlib import Path
+from mpgen.world.settings import WorldSettings
+from mpgen.world.writer import render_world
+if __name__ == "__main__":
+    settings = WorldSettings(size_px=48, train_videos=int(sys.argv[2]), val_videos=0, pixel_frames=(241,))
+    print(render_world(settings, Path(sys.argv[1]), processes=2).rendered)
+"""
+
+
+@pytest.fixture
+def rendering(tmp_path):
+    """A process that renders a world with workers of its own."""
+    (tmp_path / "render.py").write_text(RENDER)
+
+    def start(num_videos: int) -> subprocess.Popen:
+        command = [sys.executable, str(tmp_path / "render.py"), str(tmp_path / "world"), str(num_videos)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    return start
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes below one, by the tables of the system."""
+    found = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as children:
+            below = {int(child) for child in children.read().split()}
+        found |= below.union(*(descendants(child) for child in below))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(holds, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="reads Linux' table of processes")
+def test_a_killed_parent_leaves_no_process_alive(rendering, tmp_path):
+    process = rendering(400)
+    wait_until(lambda: (tmp_path / "world" / "videos").is_dir() and any((tmp_path / "world" / "videos").glob("*.mp4")))
+    workers = descendants(process.pid)
+    assert len(workers) >= 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not any(map(alive, workers)), seconds=20)
+
+
+def test_a_second_rendering_of_one_folder_waits_for_the_first(rendering, tmp_path):
+    first = rendering(12)
+    wait_until(lambda: (tmp_path / "world" / "world.unfinished.json").is_file())
+    second = rendering(12)
+    outcomes = [process.communicate(timeout=300) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], outcomes
+    assert [out.strip() for out, _ in outcomes] == ["12", "0"]
+    assert "waits for another process, which renders a world (process" in outcomes[1][1]
+
+
+def test_a_finished_world_is_used_on_a_disk_that_nobody_may_write_to(tiny, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("mpgen.atomic.os.replace", refuse)
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    assert render_world(TINY, tiny).rendered == 0

@@ -10,20 +10,11 @@ from jaxtyping import UInt8
 
 from mpgen.errors import UserError
 from mpgen.video.clips import read_video
-from mpgen.world.aggregate import shuffled_identities
-from mpgen.world.report import (
-    COPY,
-    GENERATED,
-    SHUFFLED,
-    TRUTH,
-    Skipped,
-    as_record,
-    plot_curves,
-    plot_recall,
-    table,
-)
-from mpgen.world.scores import VideoScores, score_clip
-from mpgen.world.truth import load_truth
+from mpgen.world.scoring.aggregate import shuffled_identities
+from mpgen.world.scoring.charts import plot_curves, plot_recall
+from mpgen.world.scoring.tables import COPY, GENERATED, SHUFFLED, TRUTH, Skipped, as_record, table
+from mpgen.world.scoring.video import VideoScores, score_video
+from mpgen.world.truth_files import load_truth
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ def score_world(world: Path, videos: Path, output: Path, section_frames: int, re
         output: where curves.png and recall.png go.
         section_frames: frames generated at a time, where no NAME.json says so.
         references: also score the true videos (the ceiling), a copy of the last given frame, and the true videos with
-            their hidden things exchanged (the floors).
+            their hidden objects exchanged (the floors).
 
     Raises:
         UserError: it is no world, or none of the videos could be scored.
@@ -92,7 +83,7 @@ def _score(world: Path, path: Path, section_frames: int, references: bool) -> di
         candidates[TRUTH] = true_frames[: len(candidates[GENERATED])]
         candidates[COPY] = copy_last(candidates[TRUTH], given.context_frames)
     return {
-        who: score_clip(frames, truth, true_frames, given.context_frames, given.section_frames)
+        who: score_video(frames, truth, true_frames, given.context_frames, given.section_frames)
         for who, frames in candidates.items()
     }
 

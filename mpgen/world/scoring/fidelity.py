@@ -1,12 +1,12 @@
 """The background of a generated video against the true one: what should not change, and how much it does.
 
-Objects are left out here, because whether they stand in the right place is another score.
+Objects are excluded here, because whether they stand where they should is another score.
 """
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mpgen.world.detect import Detections
+from mpgen.world.scoring.detect import Detections
 from mpgen.world.truth import Truth
 
 PSNR_CAP = 60.0  # dB; equal pictures
@@ -21,9 +21,9 @@ def background_psnr(
     seen: Detections,
     context_frames: int,
 ) -> Float[np.ndarray, " t"]:
-    """PSNR of each frame in dB, on pixels that no object touches in either video and whose place the context has shown.
+    """PSNR of each frame in dB, on pixels that no object touches in either video and that the context has shown.
 
-    NaN where too few pixels are left: the camera looks at a place that nobody has told the generator about.
+    NaN where too few pixels are left: the camera looks at what the generator was never given.
     """
     psnr = np.full(len(frames), np.nan)
     centres = np.arange(truth.size_px) + 0.5
@@ -32,10 +32,10 @@ def background_psnr(
     for index in range(len(frames)):
         canvas_x, canvas_y = centres + truth.camera[index, 0], centres + truth.camera[index, 1]
         keep = ((canvas_y > first[1]) & (canvas_y < last[1]))[:, None] & ((canvas_x > first[0]) & (canvas_x < last[0]))
-        places = [(thing.x[index], thing.y[index]) for thing in truth.objects if thing.visible[index] > 0]
+        positions = [(obj.x[index], obj.y[index]) for obj in truth.objects if obj.visible[index] > 0]
         found = np.flatnonzero(seen.area[index] > 0)
-        places += zip(seen.x[index, found], seen.y[index, found], strict=True)
-        for x, y in places:
+        positions += zip(seen.x[index, found], seen.y[index, found], strict=True)
+        for x, y in positions:
             keep &= (centres[None] - x) ** 2 + (centres[:, None] - y) ** 2 > reach
         if keep.mean() >= _MIN_BACKGROUND:
             psnr[index] = picture_psnr(frames[index][keep], true_frames[index][keep])

@@ -8,8 +8,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mpgen.world.background import drift
-from mpgen.world.scores import ObjectScores, RecallScore, VideoScores
+from mpgen.world.scoring.fidelity import drift
+from mpgen.world.scoring.objects import ObjectScores
+from mpgen.world.scoring.recall import RecallScore
+from mpgen.world.scoring.video import VideoScores
 
 ALL = "all"
 HIDDEN_SECONDS = (0.0, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, math.inf)  # bounds of the bins
@@ -38,7 +40,7 @@ def _present(value: float | bool | None) -> list[float]:
 
 
 def _found(section: Sequence[ObjectScores]) -> float:
-    return float(np.mean([thing.found for thing in section])) if section else math.nan
+    return float(np.mean([obj.found for obj in section])) if section else math.nan
 
 
 def _returned(video: VideoScores) -> list[RecallScore]:
@@ -64,9 +66,9 @@ METRICS: MappingProxyType[str, Callable[[VideoScores], list[float]]] = MappingPr
         "recall: same colour as its own before": lambda s: [
             float(r.self_consistent) for r in s.recalls if not r.witnessed and r.self_consistent is not None
         ],
-        "place: PSNR to the first visit (dB)": lambda s: [s.place.psnr_to_first_visit] if s.place else [],
-        "place: PSNR to the truth (dB)": lambda s: [s.place.psnr_to_truth] if s.place else [],
-        "place: landmarks found": lambda s: _present(s.place.landmarks_found) if s.place else [],
+        "revisit: PSNR to the first visit (dB)": lambda s: [s.revisits.psnr_to_first_visit] if s.revisits else [],
+        "revisit: PSNR to the truth (dB)": lambda s: [s.revisits.psnr_to_truth] if s.revisits else [],
+        "revisit: landmarks found": lambda s: _present(s.revisits.landmarks_found) if s.revisits else [],
         "background: PSNR (dB)": lambda s: _finite_mean(s.background_psnr),
         "background: drift (dB)": lambda s: _present(s.background_drift),
         "grey chart: error (levels)": lambda s: _finite_mean(s.chart_error),
@@ -95,10 +97,10 @@ def section_curves(videos: Sequence[VideoScores]) -> dict[str, list[Estimate | N
     longest = max(len(video.sections) for video in videos)
     curves: dict[str, list[Estimate | None]] = {"found": [], "position_error_diameters": [], "area_ratio": []}
     for number in range(longest):
-        things = [thing for video in videos if number < len(video.sections) for thing in video.sections[number]]
-        curves["found"].append(estimate(thing.found for thing in things))
-        curves["position_error_diameters"].append(estimate(thing.position_error_diameters for thing in things))
-        curves["area_ratio"].append(estimate(thing.area_ratio for thing in things if thing.area_ratio is not None))
+        objects = [obj for video in videos if number < len(video.sections) for obj in video.sections[number]]
+        curves["found"].append(estimate(obj.found for obj in objects))
+        curves["position_error_diameters"].append(estimate(obj.position_error_diameters for obj in objects))
+        curves["area_ratio"].append(estimate(obj.area_ratio for obj in objects if obj.area_ratio is not None))
     return curves
 
 
@@ -138,7 +140,7 @@ def recall_bins(videos: Sequence[VideoScores]) -> list[RecallBin]:
 
 
 def shuffled_identities(videos: Sequence[VideoScores]) -> list[VideoScores]:
-    """The same videos, each with the hidden things of the next coming back: what recall is worth without a memory.
+    """The same videos, each with the hidden objects of the next coming back: what recall is worth without a memory.
 
     Where only one video has something to recall there is no other, and nothing is recalled.
     """

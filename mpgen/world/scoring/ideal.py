@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from mpgen.world.render import shape_coverage
+from mpgen.world.shapes import shape_coverage
 from mpgen.world.truth import Truth
 
 _CHUNK_FRAMES = 64
@@ -36,17 +36,17 @@ def ideal_objects(truth: Truth) -> Ideal:
     for start in range(0, truth.num_frames, _CHUNK_FRAMES):
         span = slice(start, start + _CHUNK_FRAMES)
         passes = np.float32(1)
-        for index, thing in enumerate(truth.objects):  # from the front to the back
-            dx = centres[None, None, :] - thing.x[span, None, None]
-            dy = centres[None, :, None] - thing.y[span, None, None]
-            coverage = shape_coverage(thing.shape, dx, dy, thing.radius_px).astype(np.float32)
+        for index, obj in enumerate(truth.objects):  # from the front to the back
+            dx = centres[None, None, :] - obj.x[span, None, None]
+            dy = centres[None, :, None] - obj.y[span, None, None]
+            coverage = shape_coverage(obj.shape, dx, dy, obj.radius_px).astype(np.float32)
             shown: Float32[np.ndarray, "t h w"] = coverage * passes
             passes = passes * (1 - coverage)
             mass = shown.sum((1, 2), dtype=np.float64)
             area[span, index] = mass
             x[span, index] = (shown.sum(1) @ centres) / np.maximum(mass, 1e-6)
             y[span, index] = (shown.sum(2) @ centres) / np.maximum(mass, 1e-6)
-            known[span, index] = mass / _full_area(thing.shape, thing.radius_px) - thing.visible[span] < _WALL_TOLERANCE
+            known[span, index] = mass / _full_area(obj.shape, obj.radius_px) - obj.visible[span] < _WALL_TOLERANCE
     return Ideal(area, x, y, known)
 
 

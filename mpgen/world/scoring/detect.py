@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from mpgen.world.render import shape_coverage
 from mpgen.world.scenes import PALETTE, SHAPES
+from mpgen.world.shapes import shape_coverage
 
 COLOURS = tuple(PALETTE)
 CHUNK_FRAMES = 64
@@ -56,15 +56,15 @@ def _detect(frames: UInt8[np.ndarray, "t h w 3"], radius_px: float) -> Detection
     shape = (len(frames), len(COLOURS))
     x, y = np.full(shape, np.nan), np.full(shape, np.nan)
     area, other_area = np.zeros(shape), np.zeros(shape)
-    places = np.nonzero(colour >= 0)
-    _, blob = np.unique(labels[places], return_inverse=True)
+    pixels = np.nonzero(colour >= 0)
+    _, blob = np.unique(labels[pixels], return_inverse=True)
     if len(blob):
-        weight = mixture[places].astype(np.float64)
+        weight = mixture[pixels].astype(np.float64)
         mass, size = np.bincount(blob, weight), np.bincount(blob).astype(np.float64)
-        blob_x = np.bincount(blob, weight * (places[2] + 0.5)) / mass
-        blob_y = np.bincount(blob, weight * (places[1] + 0.5)) / mass
+        blob_x = np.bincount(blob, weight * (pixels[2] + 0.5)) / mass
+        blob_y = np.bincount(blob, weight * (pixels[1] + 0.5)) / mass
         first = np.unique(blob, return_index=True)[1]
-        key = places[0][first] * len(COLOURS) + colour[places][first]  # (frame, colour) as one number
+        key = pixels[0][first] * len(COLOURS) + colour[pixels][first]  # (frame, colour) as one number
         size[size < _MIN_AREA * np.pi * radius_px**2] = 0
         order = np.lexsort((-size, key))
         leader = order[np.unique(key[order], return_index=True)[1]]
@@ -133,7 +133,7 @@ def _shapes(
     y: Float[np.ndarray, "t colours"],
     radius_px: float,
 ) -> Int[np.ndarray, "t colours"]:
-    """The shape whose ideal picture at the same place overlaps best (intersection over union)."""
+    """The shape whose ideal picture at the same position overlaps best (intersection over union)."""
     shape = np.full(x.shape, -1)
     frame, kind = np.nonzero(np.isfinite(x))
     if not len(frame):

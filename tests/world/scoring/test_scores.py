@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from mpgen.errors import UserError
-from mpgen.world.background import PSNR_CAP
 from mpgen.world.families import FAMILIES
 from mpgen.world.render import render_chunks, render_scene
 from mpgen.world.scenes import PALETTE, Track
-from mpgen.world.scores import VideoScores, score_clip
+from mpgen.world.scoring.fidelity import PSNR_CAP
+from mpgen.world.scoring.video import VideoScores, score_video
 from mpgen.world.truth import build_truth
 
 
 def score(story, frames=None, context_frames=1) -> VideoScores:
-    return score_clip(story.frames if frames is None else frames, story.truth, story.frames, context_frames, 16)
+    return score_video(story.frames if frames is None else frames, story.truth, story.frames, context_frames, 16)
 
 
 def redrawn(story, role: str, **changes) -> np.ndarray:
@@ -29,8 +29,8 @@ def redrawn(story, role: str, **changes) -> np.ndarray:
     return render_scene(replace(scene, tracks=tuple(change(track) for track in scene.tracks)), 64)
 
 
-def things(scores: VideoScores) -> list:
-    return [thing for section in scores.sections for thing in section]
+def objects(scores: VideoScores) -> list:
+    return [obj for section in scores.sections for obj in section]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -38,11 +38,11 @@ def test_the_true_video_gets_full_marks(stories, family):
     story = stories[family]
     for context_frames in (1, max(1, story.truth.witness_frames)):
         scores = score(story, context_frames=context_frames)
-        assert things(scores) or (family == "curtain" and context_frames == 1)  # whose first frame shows nothing
-        assert all(thing.found == 1 and thing.colour_right and thing.drawn_as_one for thing in things(scores))
-        assert max((thing.position_error_diameters for thing in things(scores)), default=0.0) < 0.1
-        assert all(0.8 < thing.area_ratio < 1.25 for thing in things(scores))
-        assert all(thing.moved is not False for thing in things(scores))
+        assert objects(scores) or (family == "curtain" and context_frames == 1)  # whose first frame shows nothing
+        assert all(obj.found == 1 and obj.colour_right and obj.drawn_as_one for obj in objects(scores))
+        assert max((obj.position_error_diameters for obj in objects(scores)), default=0.0) < 0.1
+        assert all(0.8 < obj.area_ratio < 1.25 for obj in objects(scores))
+        assert all(obj.moved is not False for obj in objects(scores))
         assert np.nanmin(scores.background_psnr) == PSNR_CAP
         assert scores.background_drift in (0, None)
         assert all(recall.identity_right for recall in scores.recalls)
@@ -62,7 +62,7 @@ def test_families_have_the_scores_they_are_for(stories):
         family: score(story, context_frames=max(1, story.truth.witness_frames)) for family, story in stories.items()
     }
     assert [len(witness[family].recalls) for family in ("occlude", "panback", "steady", "bounce")] == [1, 0, 0, 0]
-    assert [witness[f].place is not None for f in ("occlude", "panback", "steady", "bounce")] == [
+    assert [witness[f].revisits is not None for f in ("occlude", "panback", "steady", "bounce")] == [
         False,
         True,
         False,
@@ -79,7 +79,7 @@ def test_a_swapped_colour_is_not_found_and_leaves_the_background_alone(stories):
     (true,) = story.scene.tracks
     wrong = next(colour for colour in PALETTE if colour != true.colour)
     scores = score(story, redrawn(story, "mover", colour=wrong))
-    assert [thing.found for thing in things(scores)] == [0] * len(things(scores))
+    assert [obj.found for obj in objects(scores)] == [0] * len(objects(scores))
     assert scores.first_section_right is False
     assert scores.first_section[0].position_error_diameters == pytest.approx(64 * 2**0.5 / (2 * 0.11 * 64))
     assert np.nanmin(scores.background_psnr) > 35
@@ -114,7 +114,7 @@ def test_a_removed_object_is_forgotten_and_nothing_else_is_wrong(stories):
     (recall,) = score(story, frames, context).recalls
     assert (recall.seen_colour, recall.colour_right, recall.identity_right) == (None, False, False)
     assert recall.self_consistent is False
-    assert all(thing.found == 1 for thing in things(score(story, frames, context)) if thing.object_id == 0)
+    assert all(obj.found == 1 for obj in objects(score(story, frames, context)) if obj.object_id == 0)
 
 
 @pytest.mark.parametrize(("key", "colour_right"), [("colour", False), ("shape", True)])
@@ -178,9 +178,9 @@ def test_a_frozen_frame_is_not_counted_as_motion(stories, family):
     story = stories[family]
     frozen = np.repeat(story.frames[:1], len(story.frames), 0)
     scores = score(story, frozen)
-    assert all(thing.found == 1 for thing in scores.first_section)
-    assert not any(thing.moved for thing in scores.first_section)
-    assert max(thing.position_error_diameters for thing in things(scores)) > 1
+    assert all(obj.found == 1 for obj in scores.first_section)
+    assert not any(obj.moved for obj in scores.first_section)
+    assert max(obj.position_error_diameters for obj in objects(scores)) > 1
     assert np.nanmean(scores.background_psnr) > 40
 
 
@@ -189,7 +189,7 @@ def test_a_camera_that_never_comes_back_fails_the_place(stories):
     farthest = story.truth.witness_frames
     stuck = story.frames.copy()
     stuck[farthest:] = story.frames[farthest - 1]
-    right, wrong = score(story, context_frames=farthest).place, score(story, stuck, farthest).place
+    right, wrong = score(story, context_frames=farthest).revisits, score(story, stuck, farthest).revisits
     assert right.psnr_to_first_visit > 38
     assert right.landmarks_found == 1
     assert wrong.psnr_to_first_visit < 25
@@ -203,7 +203,7 @@ def test_a_picture_that_darkens_drifts_and_keeps_its_objects(stories):
     scores = score(story, np.rint(story.frames * gain).astype(np.uint8))
     assert scores.background_drift < -10
     assert scores.chart_drift > 10
-    assert all(thing.drawn_as_one for thing in things(scores))
+    assert all(obj.drawn_as_one for obj in objects(scores))
 
 
 def test_what_the_camera_has_not_shown_yet_is_no_background_to_keep(stories):
@@ -219,7 +219,7 @@ def test_only_generated_frames_are_judged(stories):
     frames = story.frames.copy()
     frames[:40] = 0
     scores = score(story, frames, context_frames=40)
-    assert all(thing.drawn_as_one for thing in things(scores))
+    assert all(obj.drawn_as_one for obj in objects(scores))
     assert len(scores.background_psnr) == len(frames) - 40
     assert scores.first_section == ()
     assert len(scores.sections) == int(np.ceil((len(frames) - 40) / 16))
@@ -243,7 +243,7 @@ def test_a_longer_video_is_judged_up_to_the_end_of_its_truth(stories):
 def test_what_cannot_be_judged_is_said_in_one_line(stories, frames, options, words):
     story = stories["bounce"]
     with pytest.raises(UserError, match=words) as error:
-        score_clip(frames, story.truth, story.frames, **options)
+        score_video(frames, story.truth, story.frames, **options)
     assert "\n" not in str(error.value)
 
 
@@ -258,6 +258,6 @@ def test_a_neighbour_across_is_not_taken_for_what_hid(stories):
     chunks = list(render_chunks(scene, 64))
     truth = build_truth("near", scene, np.concatenate([chunk.visible for chunk in chunks]), 64)
     frames = np.concatenate([chunk.frames for chunk in chunks])
-    scores = score_clip(frames, truth, frames, context_frames=truth.witness_frames)
+    scores = score_video(frames, truth, frames, context_frames=truth.witness_frames)
     assert len(scores.recalls) >= 2
     assert all(recall.identity_right for recall in scores.recalls)

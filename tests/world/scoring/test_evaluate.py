@@ -9,9 +9,9 @@ import pytest
 
 from mpgen.errors import UserError
 from mpgen.video.writing import VideoWriter
-from mpgen.world.aggregate import estimate, recall_bins, section_curves, shuffled_identities, summarise
-from mpgen.world.evaluate import copy_last, score_world
-from mpgen.world.scores import score_clip
+from mpgen.world.scoring.aggregate import estimate, recall_bins, section_curves, shuffled_identities, summarise
+from mpgen.world.scoring.evaluate import copy_last, score_world
+from mpgen.world.scoring.video import score_video
 from mpgen.world.settings import WorldSettings
 from mpgen.world.writer import render_world
 
@@ -45,7 +45,7 @@ def test_an_estimate_is_the_mean_with_a_normal_interval():
 
 
 def test_sums_count_every_video_once_in_its_family_and_once_in_all(stories):
-    scores = [score_clip(s.frames, s.truth, s.frames) for s in stories.values()]
+    scores = [score_video(s.frames, s.truth, s.frames) for s in stories.values()]
     row = summarise(scores)["first section: video right"]
     families = set(stories) - {"curtain"}  # where nothing is in sight at first
     assert {family: value.count for family, value in row.items()} == dict.fromkeys(families, 1) | {"all": 4}
@@ -58,14 +58,14 @@ def test_objects_that_fade_away_drift(stories):
     story = stories["steady"]
     faded = story.frames.copy()
     faded[-40:] = faded[:1] * 0 + 90
-    true, gone = (summarise([score_clip(f, story.truth, story.frames)]) for f in (story.frames, faded))
+    true, gone = (summarise([score_video(f, story.truth, story.frames)]) for f in (story.frames, faded))
     assert true["objects found: drift"]["all"].mean == 0
     assert gone["objects found: drift"]["all"].mean == -1
 
 
 def test_recall_is_sorted_by_hidden_time(stories):
     story = stories["occlude"]
-    scores = [score_clip(story.frames, story.truth, story.frames, story.truth.witness_frames)]
+    scores = [score_video(story.frames, story.truth, story.frames, story.truth.witness_frames)]
     (found,) = recall_bins(scores)
     assert found.low <= scores[0].recalls[0].hidden_seconds < found.high
     assert (found.colour.mean, found.colour.count, found.identity.mean) == (1, 1, 1)
@@ -73,7 +73,7 @@ def test_recall_is_sorted_by_hidden_time(stories):
 
 def test_shuffled_things_come_from_another_video_however_often_each_comes_back(stories):
     story = stories["occlude"]
-    scores = score_clip(story.frames, story.truth, story.frames, story.truth.witness_frames)
+    scores = score_video(story.frames, story.truth, story.frames, story.truth.witness_frames)
     (recall,) = scores.recalls
     red, blue = (replace(recall, seen_colour=colour) for colour in ("red", "blue"))
     none, often, once = (replace(scores, recalls=recalls) for recalls in ((), (red, red, red), (blue,)))
