@@ -54,7 +54,6 @@ def test_the_commands_of_the_guides_parse(folder, monkeypatch, command):
     if words[0] in ("fit", "validate"):
         monkeypatch.setattr(MpgenCLI, "_check_files", lambda self: None)
         monkeypatch.setattr(MpgenCLI, "_run_subcommand", lambda self, subcommand: None)
-        monkeypatch.setattr(MpgenCLI, "_print_summary", lambda self: None)
         monkeypatch.setattr(sys, "argv", [*sys.argv, "--trainer.accelerator=cpu", "--trainer.devices=1"])
         with contextlib.suppress(SystemExit):  # --print_config ends; a mistake is a UserError
             make_cli()
