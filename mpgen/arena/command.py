@@ -10,12 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mpgen.arena.library import Library, read_library
+from mpgen.arena.library import Library, read_library, require_pairs
 from mpgen.arena.prepare import Prepared, degraded, pad_together, stripped
 from mpgen.arena.questions import QUESTIONS, check_questions
-from mpgen.arena.report import read_votes, write_report
+from mpgen.arena.report import write_report
 from mpgen.arena.store import VoteStore
 from mpgen.arena.study import Study
+from mpgen.arena.votes import read_votes
 from mpgen.errors import UserError
 
 MIN_TOKEN = 16
@@ -47,7 +48,7 @@ def serve(
         token: needed to join; made and printed if you listen on another address than this machine's own.
         questions: any of overall, consistency, quality, motion; the first is what ratings and checks are about.
         pairs_per_rater: turns of a rater; of ten, one is an attention check and one a repetition.
-        degraded_copies: how many videos get a spoilt copy for the attention checks.
+        degraded_copies: how many videos get a degraded copy for the attention checks.
         seed: of the order.
     """
     if missing := [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]:
@@ -61,13 +62,14 @@ def serve(
     local_only = _is_local(host)
     if token and len(token) < MIN_TOKEN and not local_only:
         raise UserError(f"--token: has {len(token)} letters, wanted at least {MIN_TOKEN}, or none to have one made")
-    library = read_library(videos)
-    for line in (*library.rejected, *library.warnings()):
-        print(f"  note: {line}")
+    found = read_library(videos)
     with closing(_listen(host, port)) as listener, closing(VoteStore(votes, writable=True)) as store:
         if not local_only and not token:
             token = store.remember("token", secrets.token_urlsafe(16))
-        files = prepare(library, votes.with_name(f"{votes.stem}.videos"), degraded_copies, seed)
+        library, files = prepare(found, votes.with_name(f"{votes.stem}.videos"), degraded_copies, seed)
+        for line in (*library.rejected, *library.warnings()):
+            print(f"  note: {line}")
+        require_pairs(library, videos)
         study = Study(library, files, store, asked, pairs_per_rater, seed)
         _say(library, store, listener, host, token)
         run(make_app(study, token, [*OWN_NAMES, host] if local_only else ["*"]), listener)
@@ -84,7 +86,7 @@ def report(
     resamples: int = 1000,
     seed: int = 0,
 ) -> None:
-    """Say what the votes say: mpgen arena report --votes votes.sqlite --output DIR
+    """Rank methods by the votes: mpgen arena report --votes votes.sqlite --output DIR
 
     Bradley-Terry ratings with intervals, ELO-K32 as the paper has it beside its mean and spread over vote orders, who
     beat whom, how far raters agree. May be called while the arena runs.
@@ -94,7 +96,8 @@ def report(
         output: where ranking.json, ranking.txt and ranking.png go.
         question: which answers to rate by.
         prior: votes added to every pair of methods as a tie, so that an unbeaten method stays finite.
-        max_failed_checks: a rater who fails a larger share of the attention checks is left out.
+        max_failed_checks: a rater who fails a larger share of the attention checks is excluded with all votes; 1 keeps
+            everybody.
         orders: random vote orders for ELO-K32.
         resamples: bootstrap draws of raters and prompts.
         seed: of the orders and the bootstrap.
@@ -109,23 +112,29 @@ def report(
     print(f"{output / 'ranking.json'}, ranking.txt, ranking.png")
 
 
-def prepare(library: Library, folder: Path, degraded_copies: int, seed: int) -> dict[tuple[str, ...], Prepared]:
-    """What is sent for (prompt, method), and for (prompt, method, "degraded") of some.
-
-    Raises:
-        VideoError: a file breaks on the way.
-    """
+def prepare(
+    library: Library, folder: Path, degraded_copies: int, seed: int
+) -> tuple[Library, dict[tuple[str, ...], Prepared]]:
+    """What is sent for (prompt, method), and for (prompt, method, "degraded") of some; the library without the videos
+    that broke on the way."""
     keys = sorted(library.videos)
-    spoilt = random.Random(seed).sample(keys, min(degraded_copies, len(keys)))
-    jobs = [*keys, *((*key, "degraded") for key in spoilt)]
+    worse = random.Random(seed).sample(keys, min(degraded_copies, len(keys)))
+    jobs: list[tuple[str, ...]] = [*keys, *((*key, "degraded") for key in worse)]
     paths: dict[tuple[str, ...], Path] = {}
+    broken: dict[tuple[str, str], str] = {}
     for job in tqdm(jobs, desc="cleaning videos", unit="video", disable=None, leave=False):
-        paths[job] = (stripped if len(job) == 2 else degraded)(library.videos[job[:2]], folder)
+        prompt, method, *kind = job
+        try:
+            paths[job] = (degraded if kind else stripped)(library.videos[prompt, method], folder)
+        except UserError as error:
+            if not kind:  # without a degraded copy a video can still be compared
+                broken[prompt, method] = str(error)
+    left = library.without(broken)
     files: dict[tuple[str, ...], Prepared] = {}
-    for prompt in library.prompts:
-        together = [job for job in jobs if job[0] == prompt]
+    for prompt in left.prompts:
+        together = [job for job in paths if job[0] == prompt and job[:2] in left.videos]
         files |= zip(together, pad_together([paths[job] for job in together]), strict=True)
-    return files
+    return left, files
 
 
 def _is_local(host: str) -> bool:

@@ -1,7 +1,7 @@
 """Which videos are compared: a folder DIR/METHOD/NAME.mp4, or a CSV with the columns method, prompt, video.
 
-Videos of one name (one prompt) are compared with each other. What a rater could tell methods apart by, and a server
-cannot hide (size, rate, length), is found here and said before the study starts.
+Videos of the same name (the same prompt) are compared with each other. What a rater could tell methods apart by, and a
+server cannot hide (size, rate, length), is found here and reported before the study starts.
 """
 
 import csv
@@ -53,6 +53,11 @@ class Library:
     def prompts(self) -> list[str]:
         return sorted({prompt for prompt, _ in self.videos})
 
+    def without(self, broken: Mapping[tuple[str, str], str]) -> "Library":
+        """The library without these videos, each with the reason."""
+        videos = {key: video for key, video in self.videos.items() if key not in broken}
+        return Library(videos, (*self.rejected, *broken.values()))
+
     def cells(self) -> list[Cell]:
         """Every two methods that have a video of the same prompt."""
         return [
@@ -94,6 +99,16 @@ def read_library(source: Path) -> Library:
         except VideoError as error:
             rejected.append(str(error))
     library = Library(videos, tuple(rejected))
+    require_pairs(library, source)
+    return library
+
+
+def require_pairs(library: Library, source: Path) -> None:
+    """
+    Raises:
+        UserError: there is nothing to compare.
+    """
+    rejected, videos = library.rejected, library.videos
     if rejected and not library.cells():
         raise UserError(
             f"{source}: {len(rejected)} of {len(rejected) + len(videos)} videos cannot be shown: {rejected[0]}"
@@ -105,7 +120,6 @@ def read_library(source: Path) -> Library:
         )
     if not library.cells():
         raise UserError(f"{source}: no two methods have a video of the same name, wanted the same names in each METHOD")
-    return library
 
 
 def _from_folder(folder: Path) -> dict[tuple[str, str], Path]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import av.codec.codec
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from jaxtyping import UInt8
@@ -20,6 +21,7 @@ from mpgen.arena.library import Video
 from mpgen.atomic import replacing
 from mpgen.video.clips import iter_video
 from mpgen.video.errors import VideoError
+from mpgen.video.opening import open_video
 from mpgen.video.writing import VideoWriter
 
 ROUND_BYTES = 1 << 16
@@ -83,11 +85,11 @@ def strip(source: Path, target: Path) -> None:
     flags = {"movflags": "faststart", "fflags": "+bitexact", "video_track_timescale": "90000"}
     try:
         with (
-            av.open(str(source), metadata_errors="replace") as reader,
+            open_video(source) as (reader, stream),
             av.open(str(target), "w", format="mp4", options=flags) as writer,
         ):
-            stream = reader.streams.video[0]
-            out = writer.add_stream_from_template(stream, opaque=False)
+            # PyAV looks for an encoder named as the decoder, and AV1's has another name; the bytes are copied anyway.
+            out = writer.add_stream_from_template(stream, opaque=stream.codec.canonical_name == "av1")
             out.metadata.clear()
             clean = BitStreamFilterContext(_WITHOUT_SEI, stream, out) if stream.codec.canonical_name == "h264" else None
             for packet in reader.demux(stream):
@@ -95,8 +97,8 @@ def strip(source: Path, target: Path) -> None:
                     if kept.dts is not None:
                         kept.stream = out
                         writer.mux(kept)
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoError(source, "corrupt_stream", f"cannot be copied: {error.strerror}") from error
+    except (av.error.FFmpegError, OSError, av.codec.codec.UnknownCodecError) as error:
+        raise VideoError(source, "corrupt_stream", f"cannot be copied: {error}") from error
 
 
 def degrade(video: Video, target: Path) -> None:
@@ -114,7 +116,8 @@ def degrade(video: Video, target: Path) -> None:
 
 def _blocks(frame: UInt8[np.ndarray, "h w 3"], block: int) -> UInt8[np.ndarray, "h w 3"]:
     height, width, _ = frame.shape
-    coarse = frame[block // 2 :: block, block // 2 :: block]
+    # from the middle of a block, or of a picture that is smaller than one
+    coarse = frame[min(block, height) // 2 :: block, min(block, width) // 2 :: block]
     return np.pad(coarse.repeat(block, 0).repeat(block, 1), ((0, block), (0, block), (0, 0)), mode="edge")[
         :height, :width
     ]

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 Answer = Literal["left", "right", "tie", "both_bad"]
 
 ELO_START, ELO_K = 1500.0, 32.0
+MIN_VOTES = 10  # fewer have no interval: a bootstrap of three votes that agree says "1857 to 1857"
 ELO_SCALE = 400 / math.log(10)  # points per unit of log odds
 _MIRRORED: dict[Answer, Answer] = {"left": "right", "right": "left", "tie": "tie", "both_bad": "both_bad"}
 _LEFT_SCORE = {"left": 1.0, "right": 0.0, "tie": 0.5}
@@ -44,11 +45,11 @@ class Rating:
         votes: comparisons it took part in, "both bad" left out.
         both_bad: comparisons of it that were answered "both bad".
         bradley_terry: maximum likelihood, on Elo's scale, mean 1500 over the methods.
-        low: 2.5th percentile of the bootstrap.
-        high: 97.5th percentile.
+        low: 2.5th percentile of the bootstrap; None where the votes are too few or too alike for an interval.
+        high: 97.5th percentile; likewise.
         rank: 1 is best.
-        best_rank: the better end of the 95 % interval of ranks.
-        worst_rank: the other end.
+        best_rank: the better end of the 95 % interval of ranks; likewise.
+        worst_rank: the other end; likewise.
         elo: ELO-K32 in the recorded order, from 1500.
         elo_mean: over random orders of the same votes.
         elo_sd: their standard deviation.
@@ -58,11 +59,11 @@ class Rating:
     votes: int
     both_bad: int
     bradley_terry: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     rank: int
-    best_rank: int
-    worst_rank: int
+    best_rank: int | None
+    worst_rank: int | None
     elo: float
     elo_mean: float
     elo_sd: float
@@ -103,6 +104,7 @@ def rate(
     best = bradley_terry(win_matrix(decided, methods), prior)
     draws = _bootstrap(votes, len(methods), resamples, prior, rng)
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    has_interval = len(decided) >= MIN_VOTES and bool((high - low > 1).all())
     ranks = _ranks(draws)
     best_rank = np.percentile(ranks, 2.5, axis=0, method="lower")
     worst_rank = np.percentile(ranks, 97.5, axis=0, method="higher")
@@ -114,11 +116,11 @@ def rate(
             votes=sum(method in (vote.left, vote.right) for vote in decided),
             both_bad=sum(vote.answer == "both_bad" and method in (vote.left, vote.right) for vote in comparisons),
             bradley_terry=float(best[i]),
-            low=float(low[i]),
-            high=float(high[i]),
+            low=float(low[i]) if has_interval else None,
+            high=float(high[i]) if has_interval else None,
             rank=int(_ranks(best[None])[0, i]),
-            best_rank=int(best_rank[i]),
-            worst_rank=int(worst_rank[i]),
+            best_rank=int(best_rank[i]) if has_interval else None,
+            worst_rank=int(worst_rank[i]) if has_interval else None,
             elo=float(recorded[i]),
             elo_mean=float(shuffled[:, i].mean()),
             elo_sd=float(shuffled[:, i].std()),

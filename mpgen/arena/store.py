@@ -1,12 +1,14 @@
 """The votes file: SQLite, one writer, and a vote is on the disk before anybody is told that it was counted.
 
 `synchronous=FULL` in WAL mode syncs at every commit, so a killed process or a power cut loses no acknowledged vote.
-Raters are known by a random key, of which only the hash is kept: who gets the file cannot vote in their names.
+Raters are known by a random key, of which only the hash is kept: who gets the file cannot vote in their names. The file
+also holds the token that lets people join, so nobody but its owner can read it.
 """
 
 import fcntl
 import hashlib
 import json
+import os
 import secrets
 import sqlite3
 import time
@@ -15,6 +17,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal, TextIO
 
+from mpgen.arena.questions import ANSWERS
 from mpgen.errors import UserError
 
 Kind = Literal["compare", "same", "degraded", "repeat"]
@@ -91,13 +94,13 @@ class VoteStore:
         writable: hold it as its one writer; otherwise only read, also while a server writes.
 
     Raises:
-        UserError: not a votes file, or another server holds it.
+        UserError: not a votes file, one that cannot be made, or another server holds it.
     """
 
     def __init__(self, path: Path, writable: bool) -> None:
         self.path = path
         if writable:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(path)
         elif not path.is_file():
             raise UserError(f"{path} does not exist, wanted the file that `mpgen arena serve` writes (--votes)")
         self._lock = _hold(path) if writable else None
@@ -158,14 +161,34 @@ class VoteStore:
         self._db.execute("INSERT INTO votes (pair, answers, cast_at) VALUES (?, ?, ?)", (pair.id, text, time.time()))
 
     def ballots(self, rater: int | None = None) -> list[Ballot]:
-        """All votes, or those of one rater, in the order in which they were cast."""
+        """All votes that can be read, or those of one rater, in the order in which they were cast."""
         rows = self._db.execute(
             f"SELECT {_PAIR_COLUMNS}, raters.name, votes.answers, votes.cast_at FROM votes "
             "JOIN pairs ON pairs.id = votes.pair JOIN raters ON raters.id = pairs.rater "
             "WHERE ? IS NULL OR pairs.rater = ? ORDER BY votes.number",
             (rater, rater),
         )
-        return [Ballot(Pair(*row[:-3]), row[-3], json.loads(row[-2]), row[-1]) for row in rows]
+        return [
+            Ballot(Pair(*row[:-3]), row[-3], answers, row[-1])
+            for row in rows
+            if (answers := self._read_answers(row[-2])) is not None
+        ]
+
+    def damaged(self) -> list[str]:
+        """The pairs whose answers cannot be read, as a disk fault or another program leaves them."""
+        rows = self._db.execute("SELECT pair, answers FROM votes ORDER BY number")
+        return [str(pair) for pair, answers in rows if self._read_answers(answers) is None]
+
+    def _read_answers(self, text: object) -> dict[str, str] | None:
+        """The answers by question; None if they are damaged."""
+        try:
+            answers = json.loads(text if isinstance(text, str | bytes) else "")
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(answers, dict) or not all(answer in ANSWERS for answer in answers.values()):
+            return None
+        asked = (self.setting("questions") or "").split()
+        return answers if set(asked) <= set(answers) else None
 
     def count_votes(self) -> int:
         return self._db.execute("SELECT count(*) FROM votes").fetchone()[0]
@@ -180,13 +203,27 @@ class VoteStore:
         return None if row is None else row[0]
 
 
+def _make_private(path: Path) -> None:
+    """Makes the file if it is not there, and lets only its owner read it.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        raise UserError(f"--votes {path}: cannot be written: {error.strerror}; wanted a file in a folder") from error
+
+
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _hold(path: Path) -> TextIO:
     """A lock that ends with this process, however it ends."""
-    lock = path.with_name(f".{path.name}.lock").open("w")
+    lock = path.with_name(f".{path.name[:200]}.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

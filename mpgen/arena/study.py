@@ -70,6 +70,8 @@ class Study:
         for pair in store.pairs():
             self._note(pair)
         self._answers = {ballot.pair.id: dict(ballot.answers) for ballot in store.ballots()}
+        # A vote that cannot be read is not asked for again: its place in the file is taken.
+        self._answers |= {pair: {} for pair in store.damaged()}
         self._last_vote = {ballot.pair.rater: ballot.cast_at for ballot in store.ballots()}
 
     def join(self, name: str) -> str:

@@ -59,7 +59,7 @@ def library(video_folder) -> Library:
 
 @pytest.fixture(scope="session")
 def files(library, tmp_path_factory) -> dict:
-    return prepare(library, tmp_path_factory.mktemp("prepared"), degraded_copies=3, seed=0)
+    return prepare(library, tmp_path_factory.mktemp("prepared"), degraded_copies=3, seed=0)[1]
 
 
 @pytest.fixture

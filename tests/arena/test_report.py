@@ -1,13 +1,15 @@
 import json
-import math
+import sqlite3
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from mpgen.arena.command import report
-from mpgen.arena.report import PAPER_ELO, read_votes
+from mpgen.arena.figure import readable_on
 from mpgen.arena.store import Pair, VoteStore
+from mpgen.arena.text import PAPER_ELO
+from mpgen.arena.votes import read_votes
 from mpgen.errors import UserError
 
 QUALITY = {"f0": 0, "f1": 1, "ours": 2}
@@ -75,8 +77,9 @@ def test_the_report_ranks_and_leaves_out_who_did_not_look(tmp_path, capsys):
     assert [rater["excluded"] for rater in record["raters"]] == [False, False, False, True]
     wins = dict(zip(record["wins"]["methods"], record["wins"]["row_beat_column"], strict=True))
     assert wins["ours"] == [0, 12, 12]
-    assert "attention checks: 2 of 8 failed; 1 of 4 raters left out with their 15 votes" in said
-    assert "'rater 3': 2 of 2 failed" in said
+    assert "attention checks: 2 of 8 failed." in said
+    assert "who fails more than 33% of them is excluded, which are 1 of 4 raters" in said
+    assert "'rater 3': 2 of 2 failed, 15 votes" in said
     assert "the paper's ELO-K32, from its own study: Magi-1 1434" in said
     assert (tmp_path / "out" / "ranking.txt").read_text().strip() in said
     with Image.open(tmp_path / "out" / "ranking.png") as picture:
@@ -114,7 +117,10 @@ def test_another_question_gives_its_own_ranking(tmp_path):
 
 
 def test_a_file_without_votes_that_count_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match=r"no vote that counts \(15 votes, 1 raters left out\)"):
+    with pytest.raises(
+        UserError,
+        match=r"no vote that counts: 15 votes of 1 raters; 1 of the raters failed more .*--max_failed_checks 1 keeps",
+    ):
         read_votes(write_votes(tmp_path / "a.sqlite", careful=0), "overall", 1 / 3)
     with pytest.raises(UserError, match="--question taste was not asked, wanted one of overall, motion"):
         read_votes(tmp_path / "a.sqlite", "taste", 1 / 3)
@@ -127,4 +133,54 @@ def test_nothing_to_tell_agreement_by_is_said(tmp_path, capsys):
     report(write_votes(tmp_path / "a.sqlite", careful=1, careless=0), tmp_path / "out", orders=5, resamples=5)
     assert "agreement of raters: no pair has two" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "ranking.json").read_text())["krippendorff_alpha"] is None
-    assert math.isfinite(json.loads((tmp_path / "out" / "ranking.json").read_text())["ratings"][0]["low"])
+
+
+def test_a_few_votes_that_agree_have_no_interval(tmp_path, capsys):
+    store = VoteStore(tmp_path / "votes.sqlite", writable=True)
+    store.remember("questions", "overall")
+    voter = Voter(store, "Ada", True, 10.0)
+    for prompt in ("boat", "cat", "dog"):
+        voter.cast("compare", prompt, "f0", "ours", "right")
+    store.close()
+    report(tmp_path / "votes.sqlite", tmp_path / "out", orders=5, resamples=50)
+    said = capsys.readouterr().out
+    assert "no intervals: 3 votes are too few" in said
+    rating = json.loads((tmp_path / "out" / "ranking.json").read_text())["ratings"][0]
+    assert rating["low"] is rating["high"] is rating["best_rank"] is None
+    assert f"{rating['bradley_terry']:.0f} to" not in said
+
+
+def test_many_excluded_votes_are_a_warning(tmp_path, capsys):
+    report(write_votes(tmp_path / "a.sqlite", careful=1, careless=2), tmp_path / "out", orders=5, resamples=5)
+    assert "warning: 30 votes are excluded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["{", '"left"', '{"overall": 3}', '{"overall": "up"}', "{}", b"\xff", None])
+def test_a_damaged_answer_costs_itself_only(tmp_path, capsys, damage):
+    votes = write_votes(tmp_path / "a.sqlite", careless=0)
+    with sqlite3.connect(votes) as db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
+        db.execute("UPDATE votes SET answers = ? WHERE number = 1", ("" if damage is None else damage,))
+    db.close()
+    report(votes, tmp_path / "out", orders=5, resamples=5)
+    assert "warning: 1 votes cannot be read and are skipped" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "ranking.json").read_text())
+    assert (record["votes"], record["damaged_votes"]) == (35, 1)
+
+
+def test_a_file_damaged_in_the_middle_is_one_line(tmp_path):
+    votes = write_votes(tmp_path / "a.sqlite")
+    data = bytearray(votes.read_bytes())
+    data[4096:] = bytes(len(data) - 4096)
+    votes.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.sqlite"):
+        report(votes, tmp_path / "out", orders=5, resamples=5)
+
+
+def test_numbers_can_be_read_on_every_colour_of_the_win_matrix():
+    for colour in ((0.02, 0.19, 0.38), (0.4, 0.0, 0.12), (0.97, 0.97, 0.97), (0.57, 0.77, 0.87)):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        text = {"black": 0.0, "white": 1.0}[readable_on(colour)]
+        contrast = (max(text, luminance) + 0.05) / (min(text, luminance) + 0.05)
+        assert contrast >= 4.5

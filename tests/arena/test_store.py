@@ -1,4 +1,5 @@
 import sqlite3
+import stat
 
 import pytest
 
@@ -79,3 +80,21 @@ def test_other_files_are_refused_and_left_alone(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         VoteStore(tmp_path / "none.sqlite", writable=False)
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_only_its_owner_can_read_the_file_that_holds_the_token(tmp_path):
+    path = tmp_path / "votes.sqlite"
+    path.touch(0o644)
+    store = VoteStore(path, writable=True)
+    store.remember("token", "secret")
+    files = [file for file in tmp_path.iterdir() if not file.name.endswith(".lock")]
+    assert len(files) == 3  # with SQLite's log and its index
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    store.close()
+
+
+def test_a_file_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "votes.sqlite", tmp_path / f"{'n' * 300}.sqlite", tmp_path):
+        with pytest.raises(UserError, match="--votes"):
+            VoteStore(path, writable=True)
