@@ -11,6 +11,7 @@ from mpgen.errors import UserError
 from mpgen.evaluation import runner
 from mpgen.evaluation.command import evaluate
 from mpgen.evaluation.report.paper import TABLE_1
+from mpgen.video.writing import VideoWriter
 from mpgen.world.settings import WorldSettings
 from mpgen.world.writer import render_world
 
@@ -100,6 +101,62 @@ def test_parts_look_at_every_video_once_and_the_report_comes_after(videos, tmp_p
     evaluate(videos, tmp_path / "out")
     assert len(decodes) == 1
     assert len(record_of(tmp_path / "out")["videos"]) == 4
+
+
+def test_a_video_counts_only_when_it_is_as_long_as_was_promised(tmp_path, write_tagged, write, moving, capsys):
+    """What a killed generation leaves is a playable mp4 without its JSON; its own settings promise the whole."""
+    folder = tmp_path / "videos"
+    card = {"mpgen": "0.1.0", "context_frames": 1, "num_sections": 4, "section_frames": 8}
+    for name, frames in (("stump", 21), ("whole", 33)):
+        with VideoWriter(folder / f"{name}.mp4", 24, 32, 48, metadata={"comment": json.dumps(card)}) as writer:
+            for frame in moving(frames):
+                writer.write(frame)
+    write(folder / "interrupted.mp4", moving(21))
+    (folder / "interrupted.json").write_text(json.dumps(card | {"frames": 21, "interrupted": True}))
+    write(folder / "short.mp4", moving(24))
+    (tmp_path / "suite.csv").write_text("name,seconds\nstump,\nwhole,1.4\ninterrupted,\nshort,3\n")
+    evaluate(folder, tmp_path / "out", metrics="luminance", manifest=tmp_path / "suite.csv")
+    record = record_of(tmp_path / "out")
+    assert [video["name"] for video in record["videos"]] == ["whole"]
+    reasons = {one["video"]: one["reason"] for one in record["skipped"]}
+    assert "has 21 of 33 frames" in reasons["stump"]
+    assert "has 21 of 33 frames" in reasons["interrupted"]
+    assert "has 1.0 of the 3 s that --manifest promises" in reasons["short"]
+
+
+def test_one_odd_file_costs_itself(tmp_path, write, moving, capsys):
+    folder = tmp_path / "videos"
+    write(folder / f"{'n' * 251}.mp4", moving(5))
+    write(folder / "two.mp4", moving(5, 2, 48))
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / f"{'j' * 250}.json").write_text("{}")
+    evaluate(folder, tmp_path / "out", metrics="proxies")
+    record = record_of(tmp_path / "out")
+    assert {video["name"] for video in record["videos"]} == {"n" * 251, "two"}
+    assert {one["video"] for one in record["skipped"]} == {"empty", f"{'j' * 250}.json"}
+    assert not any("\n" in one["reason"] for one in record["skipped"])
+
+
+def test_several_methods_on_the_world_in_one_call(tmp_path, capsys):
+    world = tmp_path / "world"
+    render_world(WorldSettings(size_px=48, train_videos=0, val_videos=2, pixel_frames=(33,)), world, processes=1)
+    for method in ("a", "b"):
+        shutil.copytree(world / "videos", tmp_path / "videos" / method)
+    evaluate(tmp_path / "videos", tmp_path / "out", world=world, metrics="luminance")
+    record = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert set(record["world"]) == {"a", "b"}
+    first = [of["summary"]["generated"]["first section: video right"]["all"]["mean"] for of in record["world"].values()]
+    assert first == [1, 1]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index("Against the world") < page.index("The paper's table")
+    assert page.count("data:image/png") == 4
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(videos, tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file" / "out", tmp_path / ("n" * 300)):
+        with pytest.raises(UserError, match="--output"):
+            evaluate(videos, output)
 
 
 def test_the_manifest_names_methods(videos, tmp_path):
