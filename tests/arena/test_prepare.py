@@ -79,5 +79,5 @@ def test_the_spoilt_copy_is_plainly_worse_and_as_long(tmp_path):
 
 def test_a_file_that_breaks_on_the_way_leaves_no_copy(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"\0" * 4000)
-    with pytest.raises(VideoError, match=r"bad\.mp4: cannot be copied"):
+    with pytest.raises(VideoError, match=r"bad\.mp4: cannot be opened as a video"):
         strip(tmp_path / "bad.mp4", tmp_path / "copy.mp4")
