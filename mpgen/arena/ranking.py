@@ -42,7 +42,7 @@ class Rating:
 
     Args:
         method: its name.
-        votes: comparisons it took part in, "both bad" left out.
+        votes: comparisons it took part in, "both bad" excluded.
         both_bad: comparisons of it that were answered "both bad".
         bradley_terry: maximum likelihood, on Elo's scale, mean 1500 over the methods.
         low: 2.5th percentile of the bootstrap; None where the votes are too few or too alike for an interval.
@@ -104,7 +104,8 @@ def rate(
     best = bradley_terry(win_matrix(decided, methods), prior)
     draws = _bootstrap(votes, len(methods), resamples, prior, rng)
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    has_interval = len(decided) >= MIN_VOTES and bool((high - low > 1).all())
+    # where every draw gives the same rating the votes about a method all agree, and their spread is unknown
+    has_interval = (len(decided) >= MIN_VOTES) & (high - low > 1)
     ranks = _ranks(draws)
     best_rank = np.percentile(ranks, 2.5, axis=0, method="lower")
     worst_rank = np.percentile(ranks, 97.5, axis=0, method="higher")
@@ -116,11 +117,11 @@ def rate(
             votes=sum(method in (vote.left, vote.right) for vote in decided),
             both_bad=sum(vote.answer == "both_bad" and method in (vote.left, vote.right) for vote in comparisons),
             bradley_terry=float(best[i]),
-            low=float(low[i]) if has_interval else None,
-            high=float(high[i]) if has_interval else None,
+            low=float(low[i]) if has_interval[i] else None,
+            high=float(high[i]) if has_interval[i] else None,
             rank=int(_ranks(best[None])[0, i]),
-            best_rank=int(best_rank[i]) if has_interval else None,
-            worst_rank=int(worst_rank[i]) if has_interval else None,
+            best_rank=int(best_rank[i]) if has_interval[i] else None,
+            worst_rank=int(worst_rank[i]) if has_interval[i] else None,
             elo=float(recorded[i]),
             elo_mean=float(shuffled[:, i].mean()),
             elo_sd=float(shuffled[:, i].std()),

@@ -48,8 +48,8 @@ def as_text(votes: Votes, ratings: Sequence[Rating], by_length: dict[str, list[R
     ]
     if any(rating.low is None for rating in ratings):
         lines.append(
-            f"no intervals: {len(votes.comparisons)} votes are too few or too alike, wanted {MIN_VOTES} or more that "
-            "do not all agree"
+            f"{ABSENT}: no interval, for the votes are too few or all agree ({len(votes.comparisons)}; wanted "
+            f"{MIN_VOTES} or more that do not)"
         )
     lost = sum(rater.votes for rater in excluded)
     if lost > MANY_EXCLUDED * sum(rater.votes for rater in votes.raters.values()):

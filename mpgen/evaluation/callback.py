@@ -1,6 +1,6 @@
 """Scores of the sample videos while a model trains, in TensorBoard beside its loss.
 
-It reads the files that `SampleVideos` writes (left the truth, right ours), and knows nothing of the model; so it stands
+It reads the files that `SampleVideos` writes (left the truth, right ours), and knows nothing of the model; so it is
 here and not among the training callbacks. In a config it comes after `SampleVideos`.
 """
 

@@ -41,7 +41,7 @@ class Frames:
     _shared: dict = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
-        """What several probes need of these frames, made by the first that asks; `key` names it."""
+        """A view of these frames that several probes need, made for the first that asks; `key` names it."""
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]

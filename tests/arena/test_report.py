@@ -144,7 +144,7 @@ def test_a_few_votes_that_agree_have_no_interval(tmp_path, capsys):
     store.close()
     report(tmp_path / "votes.sqlite", tmp_path / "out", orders=5, resamples=50)
     said = capsys.readouterr().out
-    assert "no intervals: 3 votes are too few" in said
+    assert "no interval, for the votes are too few or all agree (3; wanted 10" in said
     rating = json.loads((tmp_path / "out" / "ranking.json").read_text())["ratings"][0]
     assert rating["low"] is rating["high"] is rating["best_rank"] is None
     assert f"{rating['bradley_terry']:.0f} to" not in said

@@ -23,15 +23,15 @@ _ALIASED = 256  # transposing to rows of a multiple of so many floats is slow: t
 
 
 def room(count: int, height: int, width: int) -> UInt8[Tensor, "count longer width 3"]:
-    """Memory for pictures. Below each are the two numbers that torch's sums of quantised rows look for at the end of a
-    row, here a column."""
+    """Memory for pictures. Below each are the two numbers that torch's sums of quantised rows read at the end of a row,
+    here a column."""
     longer = torch.from_numpy(np.empty((count, height + len(_QUANTISED), width, 3), np.uint8))
     longer[:, height:] = _QUANTISED[:, None, None]
     return longer
 
 
 def pictures_in(longer: UInt8[Tensor, "t longer w 3"]) -> UInt8[Tensor, "t 3 h w"]:
-    """What lies in memory that `room` made: NHWC there and seen as NCHW, so no copy, and what networks like best."""
+    """The pictures in memory that `room` made: an NCHW view of NHWC, so no copy, and networks prefer that layout."""
     return longer[:, : -len(_QUANTISED)].permute(0, 3, 1, 2)
 
 

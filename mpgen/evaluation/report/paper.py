@@ -1,4 +1,4 @@
-"""The paper's own figures, to stand beside ours; per cent. From Table 1 of arXiv 2510.01784, not measured here."""
+"""The paper's own figures, shown beside ours; per cent. From Table 1 of arXiv 2510.01784, not measured here."""
 
 from dataclasses import dataclass
 

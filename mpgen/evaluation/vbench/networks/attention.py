@@ -1,4 +1,4 @@
-"""Self-attention of the transformers; where the class token alone is read, the last block answers for it alone."""
+"""Self-attention of the transformers; where only the class token is read, the last block computes that one query."""
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -14,23 +14,24 @@ def attention(
     bias: Float[Tensor, " threed"],
     output: nn.Module,
     num_heads: int,
-    answered: int | None = None,
+    num_queries: int | None = None,
 ) -> Float[Tensor, "b m d"]:
-    """Self-attention's answers.
+    """Multi-head self-attention.
 
     Args:
-        tokens: normed.
+        tokens: normalised.
         weight: rows of queries, then of keys, then of values.
         bias: likewise.
         output: the projection after the heads.
         num_heads: of them.
-        answered: for so many tokens from the first on; of the others only keys and values are computed. None for all.
+        num_queries: the first so many tokens are queries; of the others only keys and values are computed. None for
+            all.
     """
     width = tokens.shape[2]
-    if answered is None:
+    if num_queries is None:
         query, key, value = linear(tokens, weight, bias).chunk(3, -1)
     else:
-        query = linear(tokens[:, :answered], weight[:width], bias[:width])
+        query = linear(tokens[:, :num_queries], weight[:width], bias[:width])
         key, value = linear(tokens, weight[width:], bias[width:]).chunk(2, -1)
     heads = (rearrange(part, "b n (a c) -> b a n c", a=num_heads) for part in (query, key, value))
     return output(rearrange(F.scaled_dot_product_attention(*heads), "b a n c -> b n (a c)"))

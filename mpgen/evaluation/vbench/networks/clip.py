@@ -79,14 +79,14 @@ class ClipImage(nn.Module):
 
 
 def _through(
-    block: ResidualAttentionBlock, tokens: Float[Tensor, "b n d"], answered: int | None = None
+    block: ResidualAttentionBlock, tokens: Float[Tensor, "b n d"], num_queries: int | None = None
 ) -> Float[Tensor, "b m d"]:
-    """What a block makes of the tokens, or of so many from the first on."""
+    """One transformer block: all tokens, or the first `num_queries`."""
     heads = block.attn
     mixed = attention(
-        block.ln_1(tokens), heads.in_proj_weight, heads.in_proj_bias, heads.out_proj, heads.num_heads, answered
+        block.ln_1(tokens), heads.in_proj_weight, heads.in_proj_bias, heads.out_proj, heads.num_heads, num_queries
     )
-    tokens = tokens[:, :answered] + mixed
+    tokens = tokens[:, :num_queries] + mixed
     return tokens + block.mlp(block.ln_2(tokens))
 
 

@@ -61,9 +61,9 @@ class Dino(nn.Module):
         return torch.cat([embedding[:, :1], rearrange(grid, "1 d y x -> 1 (y x) d")], 1)
 
 
-def _through(block: Block, tokens: Float[Tensor, "b n d"], answered: int | None = None) -> Float[Tensor, "b m d"]:
-    """What a block makes of the tokens, or of so many from the first on."""
+def _through(block: Block, tokens: Float[Tensor, "b n d"], num_queries: int | None = None) -> Float[Tensor, "b m d"]:
+    """One transformer block: all tokens, or the first `num_queries`."""
     heads = block.attn
-    mixed = attention(block.norm1(tokens), heads.qkv.weight, heads.qkv.bias, heads.proj, heads.num_heads, answered)
-    tokens = tokens[:, :answered] + mixed
+    mixed = attention(block.norm1(tokens), heads.qkv.weight, heads.qkv.bias, heads.proj, heads.num_heads, num_queries)
+    tokens = tokens[:, :num_queries] + mixed
     return tokens + block.mlp(block.norm2(tokens))

@@ -70,10 +70,10 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Float[Tensor, "b n d"], answered: int | None = None) -> Float[Tensor, "b m d"]:
+    def forward(self, tokens: Float[Tensor, "b n d"], num_queries: int | None = None) -> Float[Tensor, "b m d"]:
         parts = (self.query, self.key, self.value)
         weight, bias = torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-        return attention(tokens, weight, bias, self.out, self.num_heads, answered)
+        return attention(tokens, weight, bias, self.out, self.num_heads, num_queries)
 
 
 class Mlp(nn.Module):
@@ -96,9 +96,9 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, inner)
 
-    def forward(self, tokens: Float[Tensor, "b n d"], answered: int | None = None) -> Float[Tensor, "b m d"]:
-        """What becomes of the tokens, or of so many from the first on."""
-        tokens = tokens[:, :answered] + self.attention(self.norm1(tokens), answered)
+    def forward(self, tokens: Float[Tensor, "b n d"], num_queries: int | None = None) -> Float[Tensor, "b m d"]:
+        """All tokens, or the first `num_queries`."""
+        tokens = tokens[:, :num_queries] + self.attention(self.norm1(tokens), num_queries)
         return tokens + self.mlp(self.norm2(tokens))
 
 
