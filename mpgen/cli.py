@@ -1,16 +1,18 @@
 """The `mpgen` command: a table of subcommands, each imported only when it is called, so that help comes at once."""
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from typing import TypeVar
 
 from mpgen import __version__
 from mpgen.errors import UserError
+from mpgen.options import choose
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Command:
     def run(self, name: str, argv: list[str]) -> None:
         """Calls it with the words after `name`."""
         for flag, other in self.flags.items():
-            pairs = [*zip(argv, [*argv[1:], ""], strict=True)]
-            if f"{flag}=true" in argv or any(word == flag and value != "false" for word, value in pairs):
+            alone = any(word == flag and value != "false" for word, value in pairwise([*argv, ""]))
+            if alone or f"{flag}=true" in argv:
                 module, _, function = other.rpartition(".")
                 getattr(import_module(module), function)()
                 return
@@ -133,6 +135,22 @@ COMMANDS: dict[str, Command | Group] = {
 SPIN_COUNT = "5000"
 
 
+# What a file system refuses, whatever the program does: a full disk, a path below a file, a name too long ...
+REFUSED = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ELOOP,
+)
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which a scheduler sends: what Ctrl-C leaves whole is left whole, and no process stays behind."""
 
@@ -153,6 +171,10 @@ def main() -> None:
         _pick(COMMANDS, argv[0], "mpgen").run(argv[0], argv[1:])
     except UserError as error:
         sys.exit(_complain(error))
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        sys.exit(_complain(UserError(f"{error.filename or 'writing'}: {error.strerror}")))
     except Terminated:
         print("mpgen: terminated", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
@@ -168,11 +190,7 @@ def _terminate(*_: object) -> None:
 
 
 def _pick(table: Mapping[str, Named], name: str, prefix: str) -> Named:
-    if name not in table:
-        near = get_close_matches(name, table, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"wanted one of {', '.join(table)}"
-        raise UserError(f"{name!r} is not a command of `{prefix}`: {hint}")
-    return table[name]
+    return choose(table, name, f"{name!r} is not a command of `{prefix}`")
 
 
 def _listed(table: Mapping[str, Command | Group]) -> list[str]:

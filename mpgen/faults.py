@@ -1,348 +1,166 @@
-"""What in a config does not fit the signatures that it configures: the deepest part, by its full key.
+"""What jsonargparse refuses, in one line that begins with where it was given.
 
-jsonargparse reports a refused value as a nested list of all types that it tried, often without its full key. So once it
-has refused, what was given is walked here beside the signatures, asking jsonargparse about each part. Nothing here
-decides what is accepted.
+Most of its messages are kept as they are. Those on unions and on classes list all that was tried, up to twenty lines:
+of these the lines that tell are kept, with the nearest names that there are.
 """
 
 import inspect
-import types
+import re
 import typing
-from argparse import ArgumentError
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from argparse import Action, ArgumentError
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from functools import reduce
 from importlib import import_module
-from importlib.util import find_spec
-from operator import getitem
-from pathlib import Path
+from os.path import commonpath
 from textwrap import shorten
-from typing import Any, Literal, Union
+from typing import Any
 
-from jsonargparse import ArgumentParser, get_loader
-from yaml import YAMLError
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._typehints import ActionTypeHint
+from jsonargparse._util import import_object
 
-Key = tuple[str | int, ...]
+from mpgen.configs import Source
+from mpgen.errors import UserError
 
-
-class CommandLineText(str):
-    """A value as it was typed, whose type is not settled yet."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a constructor or function: its type, and whether it must be given."""
-
-    kind: Any
-    required: bool
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What a command accepts.
-
-    Args:
-        groups: classes whose parameters are nested keys, like `model.clip_norm`.
-        options: single options.
-        links: keys that follow another one, which is the one to give.
-        positionals: those of the options that are given on the command line by their place, in order.
-    """
-
-    groups: Mapping[str, type]
-    options: Mapping[str, Parameter]
-    links: Mapping[str, str]
-    positionals: Sequence[str] = ()
+KEY = re.compile(r'Parser key "([\w.]+)":\s*')
+# What jsonargparse says of each thing that it tried, and of what it would take.
+NOISE = re.compile(
+    r"Does not validate|Subtypes:|Errors:|Given value type|Subclass types expect|a class path \(str\)|a dict with"
+    r"|Not a valid subclass|Expected a path but .* either not|Expected a <class 'NoneType'>"
+)
+TYPES = {"int": "whole number", "float": "number", "bool": "truth value (true, false)", "str": "text"}
+CLASS = re.compile(r"class_path[ =]'([\w.]+)'")
+NO_CLASS = re.compile(r"no class '(\S+)'|Import path (\S+) does not|'([\w.]+)': No module named")
+NO_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|arguments: --([\w.]+)")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One thing that does not fit.
-
-    Args:
-        key: where.
-        said: what is wrong with it.
-        hint: the nearest or the possible choices, if there are any.
-    """
-
-    key: Key
-    said: str
-    hint: str = ""
-
-
-def find_fault(schema: Schema, given: dict[str, Any]) -> Fault | None:
-    """What does not fit in `given`, the nested keys of all configs and options; None if this cannot tell."""
-    for name, value in given.items():
-        if name in schema.groups:
-            if not isinstance(value, dict):
-                return Fault(
-                    (name,),
-                    f"{_shown(value)} does not fit",
-                    f"wanted keys {_listed(parameters_of(schema.groups[name]))}",
-                )
-        elif name in schema.options:
-            fault = _fault(schema.options[name].kind, value, (name,))
-            if fault is not None:
-                return fault
-        else:
-            return _unknown((name,), [*schema.groups, *schema.options])
-    for target, source in schema.links.items():
-        key = tuple(target.split("."))
-        if holds(given, key):
-            return Fault(key, "cannot be given", f"it follows from {source}")
-    for name, kind in schema.groups.items():
-        fault = _fault_in_parameters(parameters_of(kind), given.get(name, {}), (name,), _is_open(kind))
-        if fault is not None:
-            return fault
-    return _missing(schema.options, given, ())
-
-
-def is_null(tree: Any, key: Key) -> bool:
-    """Whether null was given at `key`."""
-    return holds(tree, key) and reduce(getitem, key, tree) is None
-
-
-def holds(tree: Any, key: Key) -> bool:
-    """Whether anything was given at `key`."""
-    for part in key:
-        inside = part in tree if isinstance(tree, dict) else isinstance(tree, list) and part in range(len(tree))
-        if not inside:
-            return False
-        tree = tree[part]
-    return True
-
-
-def _fault(kind: Any, value: Any, key: Key) -> Fault | None:
-    """The deepest part of `value` that jsonargparse does not accept as `kind`."""
-    # jsonargparse takes null for "not given", and defaults where a dataclass's keys are wanted
-    ignored = value is None and type(None) not in _members(kind) and kind is not Any
-    ignored = ignored or (is_dataclass(kind) and value is not None and not isinstance(value, (dict, str)))
-    reason = "" if ignored else _refusal(kind, value)
-    if reason is None:
-        return None
-    for member in _members(kind):
-        deeper = _fault_inside(member, _loaded(value), key)
-        if deeper is not None:
-            return deeper
-    return Fault(key, reason) if reason else Fault(key, f"{_shown(value)} does not fit", f"wanted {_wanted(kind)}")
-
-
-def _loaded(value: Any) -> Any:
-    if not isinstance(value, CommandLineText):
-        return value
-    try:
-        return get_loader("yaml")(str(value))
-    except YAMLError:
-        return str(value)
-
-
-def _fault_inside(kind: Any, value: Any, key: Key) -> Fault | None:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence) and isinstance(value, list):
-        faults = (_fault(arguments[0], item, (*key, place)) for place, item in enumerate(value))
-        return next((fault for fault in faults if fault is not None), None)
-    made = _made_by(kind)
-    if made is None or not isinstance(value, (dict, str)):
-        return None
-    handed = len(arguments[0]) if made is not kind and isinstance(arguments[0], list) else 0
-    return _fault_in_class(made, value, key, handed)
-
-
-def _fault_in_class(kind: type, value: dict[str, Any] | str, key: Key, handed: int) -> Fault | None:
-    """What is wrong with a class in a config: `value` is its name, its parameters, or both."""
-    given = {"class_path": value} if isinstance(value, str) else value
-    name = given.get("class_path")
-    if name is None and inspect.isabstract(kind):
-        return None
-    found = kind if name is None else _find_class(str(name), kind)
-    if found is None:
-        package = str(name).split(".")[0]
-        if "." in str(name) and find_spec(package) is None:
-            return Fault(key, f"{name} is of a package that is not installed", f"wanted pip install {package}")
-        names = [found.__name__ for found in _subclasses(kind)]
-        if isinstance(value, str) and names == [kind.__name__]:
-            return None  # a class without variants is given by its keys, not by its name
-        return Fault(key, f"there is no {kind.__name__} {str(name)!r}", _hint(str(name).rsplit(".", 1)[-1], names))
-    parameters = dict(list(parameters_of(found).items())[handed:])
-    nested = given.get("init_args")
-    if isinstance(nested, dict):
-        fault = _fault_in_parameters(parameters, nested, (*key, "init_args"), _is_open(found))
-    else:
-        own = {k: v for k, v in given.items() if k not in ("class_path", "init_args", "dict_kwargs")}
-        fault = _fault_in_parameters(parameters, own, key, _is_open(found))
-    return fault
-
-
-def _fault_in_parameters(
-    parameters: Mapping[str, Parameter], given: Mapping[str, Any], key: Key, is_open: bool
-) -> Fault | None:
-    for name, value in given.items():
-        known = parameters.get(str(name).removesuffix("+"))
-        if known is None:
-            if is_open:
-                continue
-            return _unknown((*key, name), parameters)
-        fault = _fault(known.kind, value, (*key, name))
-        if fault is not None:
-            return fault
-    return _missing(parameters, given, key)
-
-
-def _missing(parameters: Mapping[str, Parameter], given: Mapping[str, Any], key: Key) -> Fault | None:
-    absent = [name for name, parameter in parameters.items() if parameter.required and name not in given]
-    if not absent:
-        return None
-    others = f"; also missing: {', '.join(absent[1:])}" if absent[1:] else ""
-    return Fault((*key, absent[0]), "is missing", f"wanted {_wanted(parameters[absent[0]].kind)}{others}")
-
-
-def _unknown(key: Key, names: Iterable[str]) -> Fault:
-    return Fault(key, "is not an option", _hint(str(key[-1]), list(names)))
-
-
-def _refusal(kind: Any, value: Any) -> str | None:
-    """None if `value` makes a `kind`; else what the constructor said, or nothing if it did not come to that."""
-    parser = ArgumentParser(exit_on_error=False)
-    try:
-        parser.add_argument("--value", type=kind)
-    except ValueError:
-        return None  # not a type that jsonargparse can check, so not what it complained of
-    try:
-        if isinstance(value, CommandLineText):
-            config = parser.parse_args([f"--value={value}"])
-        else:
-            config = parser.parse_object({"value": value})
-        parser.instantiate(config)
-    except (ArgumentError, TypeError):
-        return ""
-    except (ValueError, OSError, RuntimeError) as error:
-        return innermost(error)
-    return None
-
-
-def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
-    """The named parameters; none of a class written in C."""
-    try:
-        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # a library's annotation that only its type checker can resolve
-        hints = {}
-    found = {}
-    for name, parameter in _signature(function).items():
-        kind = hints.get(name, Any)
-        if parameter.default is None and kind is not Any:
-            kind = kind | None
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            found[name] = Parameter(kind, parameter.default is parameter.empty and not _has_defaults(kind))
-    return found
-
-
-def positionals_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The parameters before `/`, in order."""
-    return tuple(name for name, p in _signature(function).items() if p.kind is p.POSITIONAL_ONLY)
-
-
-def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(function).parameters
-    except ValueError:  # written in C
-        return {}
-
-
-def _has_defaults(kind: Any) -> bool:
-    """Whether jsonargparse makes one when nothing is given: a dataclass that needs nothing."""
-    return (
-        is_dataclass(kind)
-        and not inspect.isabstract(kind)
-        and not any(p.required for p in parameters_of(kind).values())
-    )
-
-
-def _is_open(function: Callable[..., Any]) -> bool:
-    """Whether it takes any keyword, so that we cannot say which are wrong."""
-    return any(p.kind is p.VAR_KEYWORD for p in _signature(function).values())
-
-
-def _members(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if typing.get_origin(kind) in (Union, types.UnionType) else (kind,)
-
-
-def _made_by(kind: Any) -> type | None:
-    """The class that a config gives by name or parameters where `kind` is wanted, also as a factory of it."""
-    if typing.get_origin(kind) is Callable:
-        kind = _members(typing.get_args(kind)[1])[0]
-    own = inspect.isclass(kind) and kind.__module__ not in ("builtins", "pathlib") and typing.get_origin(kind) is None
-    return kind if own else None
-
-
-def _subclasses(kind: type) -> list[type]:
-    """The class and those below it that can be made, as far as they are imported."""
-    below = [found for sub in kind.__subclasses__() for found in _subclasses(sub)]
-    own = [] if inspect.isabstract(kind) or kind.__name__.startswith("_") else [kind]
-    return list(dict.fromkeys(own + below))
-
-
-def _find_class(name: str, kind: type) -> type | None:
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        return next((found for found in _subclasses(kind) if found.__name__ == name), None)
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError):  # the last two for names like "..x"
-        return None
-    return found if inspect.isclass(found) and issubclass(found, kind) else None
-
-
-def _hint(given: str, names: Sequence[str]) -> str:
-    if not names:
-        return "it has none"
-    near = get_close_matches(given, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"wanted one of {_listed(names)}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
-
-
-def _wanted(kind: Any) -> str:
-    """A type in words."""
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-        type(None): "null",
-    }
-    if inspect.isclass(kind) and kind in words:
-        return words[kind]
-    members, origin, arguments = _members(kind), typing.get_origin(kind), typing.get_args(kind)
-    if len(members) > 1:
-        lists = [member for member in members if set(typing.get_args(member)) & set(members)]
-        return " or ".join(dict.fromkeys(_wanted(member) for member in members if member not in lists))
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin is tuple and Ellipsis not in arguments:
-        return f"a list of {len(arguments)}: {', '.join(map(_wanted, arguments))}"
-    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
-        return f"a list, each {_wanted(arguments[0])}"
-    if origin is dict:
-        return f"keys, each {_wanted(arguments[1])}"
-    made = _made_by(kind)
-    if made is None:
-        return str(kind)
-    names = [found.__name__ for found in _subclasses(made)]
-    if names != [made.__name__]:
-        return f"one of {_listed(names)}"
-    return f"keys {_listed(parameters_of(made))}" if parameters_of(made) else made.__name__
-
-
-def _shown(value: Any) -> str:
-    text = repr(str(value) if isinstance(value, CommandLineText) else value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def explain(error: Exception, parser: ArgumentParser, sources: Sequence[Source]) -> str:
+    """One line on why jsonargparse, or a constructor that it called, refused what the sources give."""
+    text = innermost(error)
+    found = KEY.match(text)
+    key = found[1] if found else ""
+    reason = _in_a_line(text[found.end() :] if found else text)
+    place = _place(key, reason, sources) or ("" if isinstance(error, ArgumentError) else _refused_by(reason, sources))
+    return f"{place}{': ' if place else ''}{shorten(reason, 400)}{_hint(key, text, reason, parser)}"
 
 
 def innermost(error: BaseException) -> str:
-    """What began it all, in one line."""
+    """What began it all."""
     while isinstance(error.__cause__, ValueError):
         error = error.__cause__
-    return shorten(str(error) or type(error).__name__, 300)
+    return str(error) or type(error).__name__
+
+
+def refuse_nulls(parsed: Namespace, parser: ArgumentParser, sources: Sequence[Source]) -> None:
+    """Raises UserError for a null where none is wanted; jsonargparse lets it pass."""
+    given = {key for source in sources for key, value in source.values.items() if value is None}
+    if not given:
+        return
+    for key, kind in _wanted(parsed, parser):
+        if key in given and type(None) not in (kind, *typing.get_args(kind)) and kind is not Any:
+            raise UserError(f"{_place(key, '', sources)}: given null: {_in_a_line(f'Expected a {kind}')}")
+
+
+def kind_of(action: Action) -> Any:
+    """The type of an option; None if it has none."""
+    return action._typehint if isinstance(action, ActionTypeHint) else None
+
+
+def _in_a_line(text: str) -> str:
+    """The lines of a message that tell."""
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines()]
+    lines = [line for line in lines if line and not NOISE.match(line)]
+    if any("class_path" in line or "Got value" in line for line in lines):
+        lines = [line for line in lines if not line.startswith("Given value")]
+    said = "\n".join(lines).replace(":\n", ": ").replace("\nGiven value: ", ". Got value: ")
+    said = re.sub(r"\n(?:Expected|Not of type) an? ", " or ", said).replace("\n", "; ")
+    said = re.sub(r"\b(?:fit|validate)\.", "", said)
+    said = re.sub(r"Type \S.* expects a function or a callable class: |\. Got value: Namespace\(.*", "", said)
+    said = re.sub(r"Expected a dot import path string: (\S+)", r"there is no class '\1'", said)
+    said = re.sub(r"(?:an? )?typing\.Literal\[(.*?)\]", r"one of \1", said)
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", lambda kind: TYPES.get(kind[1], kind[1]), said)
+
+
+def _place(key: str, reason: str, sources: Sequence[Source]) -> str:
+    """Where the last word was given on the key, or on the one that the reason names, or on what is above it."""
+    for name in [key] if key else re.findall(r"['\"]([\w.\[\]]+)['\"]", reason):
+        while name:
+            for source in reversed(sources):
+                held = next((k for k in source.values if k == name or k.startswith(f"{name}.")), None)
+                if held:
+                    return f"{source.name}: {name}" if source.name else f"--{held}"
+            name = name.rpartition(".")[0]
+    return key
+
+
+def _refused_by(reason: str, sources: Sequence[Source]) -> str:
+    """The part of a config whose keys a constructor's complaint names."""
+    words = set(re.findall(r"\w+", reason))
+    held = [(source.name, name) for source in sources for name in source.values if name.split(".")[-1] in words]
+    if not held:
+        return ""
+    above = commonpath([name.replace(".", "/") for _, name in held]).replace("/", ".")
+    return ": ".join(filter(None, (held[-1][0], above)))
+
+
+def _hint(key: str, text: str, reason: str, parser: ArgumentParser) -> str:
+    """The nearest of the names that there are, or all classes."""
+    unknown, absent, misnamed = UNKNOWN.search(reason), NO_CLASS.search(reason), NO_NAME.search(reason)
+    if unknown:
+        made = (CLASS.findall(reason) or CLASS.findall(text)) if key else []
+        names = inspect.signature(import_object(made[0])).parameters if made else {a.dest for a in parser._actions}
+        return _nearest(unknown[1] or unknown[2], [*names], "")
+    if misnamed:
+        return _nearest(misnamed[2], dir(import_module(misnamed[1])), "")
+    if absent:
+        kind = next((kind_of(action) for action in parser._actions if action.dest == key), None)
+        names = sorted({found.__name__ for base in _classes(kind) for found in _below(base)})
+        name = absent[1] or absent[2] or absent[3]
+        return _nearest(name.split(".")[-1], names, f"; wanted one of {', '.join(names)}" if names else "")
+    return ""
+
+
+def _nearest(name: str, names: Sequence[str], otherwise: str) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else otherwise
+
+
+def _classes(kind: Any) -> Iterator[type]:
+    """The classes of which a config may name one where `kind` is wanted."""
+    if inspect.isclass(kind) and not typing.get_args(kind) and kind.__module__ != "builtins":
+        yield kind
+    for part in typing.get_args(kind):
+        yield from _classes(part) if not isinstance(part, list) else ()
+
+
+def _below(kind: type) -> Iterator[type]:
+    if not inspect.isabstract(kind) and not kind.__name__.startswith("_"):
+        yield kind
+    for sub in kind.__subclasses__():
+        yield from _below(sub)
+
+
+def _wanted(parsed: Namespace, parser: ArgumentParser) -> Iterator[tuple[str, Any]]:
+    """The type of every option that has a default, those of the classes in a config too."""
+    for action in parser._actions:
+        if action.required or action.default is not None:
+            yield action.dest, kind_of(action)
+    for key, value in _nested(parsed, ""):
+        made = import_object(value.class_path)
+        kinds = typing.get_type_hints(made.__init__)
+        for name, parameter in inspect.signature(made).parameters.items():
+            if parameter.default is not None:
+                yield f"{key}.init_args.{name}", kinds.get(name, Any)
+
+
+def _nested(node: Any, key: str) -> Iterator[tuple[str, Namespace]]:
+    """The classes that a config names, at any depth."""
+    if isinstance(node, Namespace):
+        if "class_path" in node:
+            yield key, node
+        for name, value in vars(node).items():
+            yield from _nested(value, f"{key}.{name}".lstrip("."))
+    if isinstance(node, list):
+        for place, value in enumerate(node):
+            yield from _nested(value, f"{key}[{place}]")

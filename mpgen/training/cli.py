@@ -23,11 +23,12 @@ import mpgen.training.schedule
 import mpgen.training.strategies  # noqa: F401 - and gives Lightning the names ddp and fsdp2
 from mpgen.atomic import replacing
 from mpgen.checkpoints.sources import PREFIX
+from mpgen.configs import missing_file, read_sources
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
-from mpgen.faults import Parameter, Schema, innermost, parameters_of
-from mpgen.parser import explain, missing_file, refuse_nulls
+from mpgen.faults import explain, innermost, refuse_nulls
+from mpgen.parser import spell_flags
 from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
 from mpgen.training.callbacks.record import Record
@@ -94,11 +95,14 @@ class MpgenCLI(LightningCLI):
             parser.link_arguments(source, target, compute_fn=str if source == "run" else None)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.options = self._subcommand_parsers[sys.argv[1]]
+        sys.argv = [*sys.argv[:2], *spell_flags(sys.argv[2:], self.options)]
+        self.sources = read_sources(sys.argv[2:])
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
             raise self._explained(error) from error
-        refuse_nulls(sys.argv[2:], self._schema())
+        refuse_nulls(self.config[sys.argv[1]], self.options, self.sources)
 
     def _parse_ckpt_path(self) -> None:
         """Not done: Lightning would let the checkpoint's hyperparameters overrule the config."""
@@ -160,19 +164,7 @@ class MpgenCLI(LightningCLI):
         self.schedule = self.model.make_lr_scheduler(self.optimizer)
 
     def _explained(self, error: Exception) -> UserError:
-        return UserError(explain(error, sys.argv[2:], self._schema()))
-
-    def _schema(self) -> Schema:
-        name = sys.argv[1]
-        methods = {
-            option: parameter
-            for option, parameter in parameters_of(getattr(Trainer, name)).items()
-            if option not in {*self.subcommands()[name], "self"}
-        }
-        flags = {name: Parameter(bool, False) for name in ("print_summary", "accept_changes")}
-        options = {"run": Parameter(Path, False), **flags, "seed_everything": Parameter(bool | int, False), **methods}
-        groups = {"trainer": Trainer, "model": LongVideoModule, "data": VideoDataModule}
-        return Schema(groups, options, LINKS)
+        return UserError(explain(error, self.options, self.sources))
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         run = str(config["default_root_dir"])
