@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import generate
 from safetensors.torch import load_file
 
 from mpgen.backbones.hunyuan.released import released_card
@@ -15,7 +16,6 @@ from mpgen.checkpoints.command import export
 from mpgen.checkpoints.export import export_model
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
-from mpgen.generation.command import generate
 from mpgen.video.clips import read_video
 
 CPU = torch.device("cpu")

@@ -3,10 +3,10 @@
 import csv
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 
-import yaml
-
+from mpgen.configs import parse_yaml
 from mpgen.errors import UserError
 
 
@@ -42,7 +42,9 @@ def read_prompts(path: Path, opening: str | None = None) -> Prompts:
         raise UserError(f"--prompts {path} does not exist")
     try:
         rows = _rows_of_csv(path) if path.suffix == ".csv" else _rows_of_yaml(path)
-    except (UnicodeDecodeError, csv.Error, yaml.YAMLError) as error:
+    except UserError:
+        raise
+    except (ValueError, csv.Error) as error:
         raise UserError(f"--prompts {path} cannot be read: {str(error).splitlines()[0]}") from error
     if not rows:
         raise UserError(f"--prompts {path} holds no prompt: wanted lines of seconds and prompt")
@@ -68,7 +70,7 @@ def _rows_of_csv(path: Path) -> list[tuple[str, object, str]]:
 
 
 def _rows_of_yaml(path: Path) -> list[tuple[str, object, str]]:
-    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    tree = parse_yaml(path.read_text(encoding="utf-8"))
     if tree is None:
         return []
     if not isinstance(tree, dict):
@@ -78,6 +80,9 @@ def _rows_of_yaml(path: Path) -> list[tuple[str, object, str]]:
 
 def _seconds(path: Path, place: str, given: object) -> float:
     try:
-        return float(given)
-    except (TypeError, ValueError):
+        seconds = float(given)
+        if not isfinite(seconds):
+            raise ValueError(given)
+        return seconds
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"--prompts {path} {place}: {given!r} is not a number of seconds") from None

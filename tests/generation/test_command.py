@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import generate
 from PIL import Image
 
 from mpgen.data.suite import read_suite
@@ -10,7 +11,8 @@ from mpgen.errors import UserError
 from mpgen.evaluation.suite import find_videos
 from mpgen.flow import shift_for_tokens
 from mpgen.generation import command
-from mpgen.generation.command import generate
+from mpgen.sampling import SAMPLERS, VelocityFn
+from mpgen.tensors import Latents
 from mpgen.video.clips import read_video
 from mpgen.world.settings import WorldSettings
 from mpgen.world.truth_files import load_truth
@@ -140,22 +142,38 @@ PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts"
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "given nothing to start from"),
-        ({"scene": "bounce", "model": "here"}, "either --ckpt_path.*or --model"),
-        ({"scene": "bounce", "lora": [Path("x")]}, "--lora without --model"),
+        ({}, "given nothing: wanted one of --image, --continue_from, --scene, --world, --suite"),
+        ({"scene": "bounce", "model": "here"}, "given --ckpt_path and --model"),
+        ({"scene": "bounce", "ckpt_path": None}, "wanted one of --ckpt_path, --model"),
+        ({"scene": "bounce", "lora": [Path("x")]}, "--lora does not go with --ckpt_path: wanted --model"),
         ({"scene": "bounce", "end_image": "start.png", "order": "f1"}, "--end_image with --order f1"),
         ({"continue_from": "x.mp4", "order": "f0"}, "--continue_from with --order f0"),
         ({"continue_from": "none.mp4"}, r"none\.mp4"),
-        ({"image": "start.png", "resolution": 64, "height_px": 32, "width_px": 32}, "--resolution 64"),
+        (
+            {"image": "start.png", "resolution": 64, "height_px": 32, "width_px": 32},
+            "given --resolution and --height_px",
+        ),
+        ({"image": "start.png", "height_px": 32}, "--height_px: wanted --width_px"),
+        ({"image": "start.png", "resolution": 10**7}, "--resolution 10000000"),
+        ({"image": "start.png", "height_px": 10**7, "width_px": 32}, "--height_px 10000000"),
+        ({"scene": "bounce", "resolution": 64}, "wanted no --resolution"),
+        ({"world": Path("w"), "prompts": "none.csv"}, "--prompts does not go with --world"),
+        ({"continue_from": "x.mp4", "end_image": "start.png"}, "--end_image does not go with --continue_from"),
+        ({"scene": "bounc"}, "--scene bounc: did you mean 'bounce'"),
+        ({"scene": "bounce", "sampler": "eular"}, "--sampler eular: did you mean 'euler'"),
+        ({"scene": "bounce", "order": "f2"}, "--order f2"),
+        ({"scene": "bounce", "seed": -5}, "--seed -5"),
+        ({"scene": "bounce", "shift": 0.0}, "--shift 0"),
+        ({"scene": "bounce", "seconds": 1e12}, r"--seconds 1e\+12"),
         ({"image": "start.png", "height_px": 30, "width_px": 32}, "wanted multiples of 16"),
         ({"image": "start.png", "prompts": "none.csv"}, r"none\.csv does not exist"),
-        ({"image": "start.png", "fps": 0.0}, "--fps 0.0"),
+        ({"image": "start.png", "fps": 0.0}, "--fps 0"),
         ({"scene": "bounce", "image": "start.png"}, "given --image and --scene"),
-        ({"suite": Path("s.csv"), "prompt": "a"}, "--suite names its own texts"),
+        ({"suite": Path("s.csv"), "prompt": "a"}, "--prompt does not go with --suite"),
         ({"suite": Path("none.csv")}, r"--suite none\.csv does not exist"),
-        ({"scene": "bounce", "seconds": 0.0}, "--seconds 0.0"),
+        ({"scene": "bounce", "seconds": 0.0}, "--seconds 0"),
         ({"scene": "bounce", "steps": 0}, "--steps 0"),
-        ({"scene": "bounce", "num_videos": 0}, "--num_videos 0"),
+        ({"world": Path("w"), "num_videos": 0}, "--num_videos 0"),
         ({"scene": "bounce", "output": "out.avi"}, r"out\.avi: wanted a name that ends in \.mp4"),
         ({"image": "none.png"}, r"none\.png does not exist"),
         ({"image": "text.png"}, r"text\.png cannot be read as a picture"),
@@ -168,7 +186,7 @@ def test_what_cannot_be_made_is_one_line_that_says_why(trained, tmp_path, pictur
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "there.mp4").write_text("precious")
     given = {"ckpt_path": trained, "output": tmp_path / "out.mp4", "steps": 1, "seconds": 0.1}
-    given |= {n: tmp_path / v if n in PATHS else v for n, v in options.items()}
+    given |= {n: tmp_path / v if n in PATHS and v else v for n, v in options.items()}
     with pytest.raises(UserError, match=complaint) as error:
         generate(**given)
     assert "\n" not in str(error.value)
@@ -179,7 +197,7 @@ def test_an_interrupted_suite_leaves_no_half_video(trained, tmp_path, world, mon
     def impatient(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "SAMPLERS", {"euler": impatient})
+    monkeypatch.setitem(SAMPLERS, "euler", impatient)
     with pytest.raises(SystemExit):
         generate(tmp_path / "made", trained, world=world, seconds=0.1, steps=1)
     assert list((tmp_path / "made").iterdir()) == []
@@ -190,3 +208,25 @@ def test_a_world_of_another_size_is_an_error_that_names_both(trained, tmp_path):
     render_world(settings, tmp_path / "world", processes=1)
     with pytest.raises(UserError, match=r"48x48.*32x32"):
         generate(tmp_path / "made", trained, world=tmp_path / "world", seconds=0.1, steps=1)
+
+
+def test_a_new_sampler_is_one_function_that_is_registered(trained, tmp_path, monkeypatch, count_calls):
+    evaluated = []
+
+    def in_one_step(velocity_fn: VelocityFn, x: Latents, sigmas) -> Latents:
+        evaluated.append(len(sigmas) - 1)
+        return x - velocity_fn(x, 1.0)
+
+    monkeypatch.setitem(SAMPLERS, "in_one_step", in_one_step)
+    output = tmp_path / "out.mp4"
+    generate(output, trained, scene="bounce", seconds=0.1, steps=7, sampler="in_one_step")
+    assert evaluated == [7]
+    assert json.loads(output.with_suffix(".json").read_text())["sampling"]["sampler"] == "in_one_step"
+
+
+def test_the_folder_of_a_run_stands_for_its_last_checkpoint(trained, tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/last.ckpt").symlink_to(trained)
+    for name, path in (("run", tmp_path / "run"), ("file", trained)):
+        generate(tmp_path / f"{name}.mp4", path, scene="bounce", seconds=0.1, steps=1)
+    assert np.array_equal(*(read_video(tmp_path / f"{name}.mp4") for name in ("run", "file")))

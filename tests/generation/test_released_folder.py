@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import generate
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -20,7 +21,6 @@ from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.errors import UserError
 from mpgen.flow import shift_for_tokens
-from mpgen.generation.command import generate
 from mpgen.memory.semanticpack import SemanticPackConfig
 from mpgen.video.clips import read_video
 from mpgen.video.writing import VideoWriter

@@ -1,0 +1,83 @@
+"""Which weights make the video: a checkpoint of `mpgen fit`, or released ones with or without our memory."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+
+from mpgen.checkpoints import LoadedModel, load_for_generation
+from mpgen.configs import missing_file
+from mpgen.errors import UserError
+from mpgen.generation.models import load_pipeline
+from mpgen.generation.offload import offload_blocks
+from mpgen.options import Options
+
+
+class Weights(Options):
+    """Where a model comes from; `shift` is that of its noise levels where none is asked for."""
+
+    shift: ClassVar[float | Literal["auto"]] = 1.0
+
+    @property
+    def any_size(self) -> bool:
+        """The model has no size of its own."""
+        return False
+
+    @abstractmethod
+    def load(self, device: torch.device, offload: bool) -> LoadedModel: ...
+
+
+@dataclass(frozen=True)
+class Trained(Weights):
+    """The weights of a run of `mpgen fit`.
+
+    Args:
+        ckpt_path: a checkpoint, or a run's folder, whose last one is taken; it knows its own encoders.
+        ema: use the averaged weights.
+    """
+
+    ckpt_path: Path
+    ema: bool = True
+
+    def load(self, device: torch.device, offload: bool) -> LoadedModel:
+        last = self.ckpt_path / "checkpoints" / "last.ckpt"
+        path = last if last.exists() else self.ckpt_path
+        if not path.exists():
+            raise UserError(f"--ckpt_path {missing_file(path, 'a checkpoint that mpgen fit wrote, or a run folder')}")
+        if not offload:
+            return load_for_generation(path, device, self.ema)
+        loaded = load_for_generation(path, torch.device("cpu"), self.ema)
+        offload_blocks(loaded.denoiser, device)
+        return loaded
+
+
+@dataclass(frozen=True)
+class Released(Weights):
+    """Released weights in the place of a checkpoint.
+
+    Args:
+        model: a folder with released FramePack or HunyuanVideo weights.
+        memory: a checkpoint of `mpgen fit` or a folder of `mpgen export`, whose weights override those.
+        encoders: the released pipeline's folder with autoencoder, text and image encoders, if elsewhere.
+        lora: a LoRA file to merge, or several as [one.safetensors,two.safetensors].
+        ema: use the averaged weights of the memory.
+    """
+
+    shift: ClassVar[float | Literal["auto"]] = "auto"
+
+    model: Path
+    memory: Path | None = None
+    encoders: Path | None = None
+    lora: Sequence[Path] | Path = ()
+    ema: bool = True
+
+    @property
+    def any_size(self) -> bool:
+        return self.memory is None
+
+    def load(self, device: torch.device, offload: bool) -> LoadedModel:
+        lora = [self.lora] if isinstance(self.lora, Path) else self.lora
+        return load_pipeline(self.model, self.encoders, self.memory, lora, device, self.ema, offload)
