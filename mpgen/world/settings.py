@@ -69,6 +69,8 @@ class WorldSettings:
         shortest, longest = self.hidden_seconds
         if not 0 < shortest <= longest:
             raise UserError(f"world hidden_seconds {shortest}, {longest}: 0 < shortest <= longest is wanted")
+        if self.seed < 0:
+            raise UserError(f"world seed {self.seed}: 0 or more is wanted")
         if self.cue_seconds < 0:
             raise UserError(f"world cue_seconds {self.cue_seconds}: 0 (no change) or more is wanted")
 
