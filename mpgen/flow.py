@@ -69,7 +69,7 @@ class SigmaDraw(ABC):
 
 @dataclass(frozen=True)
 class LogitNormal(SigmaDraw):
-    """sigma = sigmoid(mean + std * normal), then shifted. FramePack trainers take 0, 1 and 3; the paper is silent."""
+    """sigma = sigmoid(mean + std * normal), then shifted. FramePack trainers take 0, 1, 3; the paper does not say."""
 
     mean: float = 0.0
     std: float = 1.0

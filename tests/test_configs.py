@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 # The released transformer with FramePack's additions has 12.8 billion parameters.
 BACKBONE = 12_000_000_000
+STAGES = ("stage1_memorypack", "stage1_memory_only", "df_stage2")
 SMALL = 10_000_000  # parameters of what can be run here
 
 
@@ -70,7 +71,7 @@ def test_every_training_config_makes_its_classes_and_runs(monkeypatch, config):
         denoiser = Denoiser(model.denoiser_config)
     count = sum(parameter.numel() for parameter in denoiser.parameters())
     assert 0 < select_trainable(denoiser, model.train_patterns).count <= count
-    if config.stem in ("stage1_memorypack", "df_stage2"):
+    if config.stem in STAGES:
         assert count > BACKBONE
     if count < SMALL:
         run(model)
@@ -99,7 +100,7 @@ def run(model: LongVideoModule) -> None:
     assert [tuple(section.shape) for section in sections] == [(2, widths.latents, frames, 4, 4)] * 2
 
 
-@pytest.mark.parametrize("name", ["quickstart", "stage1_memorypack", "df_stage2"])
+@pytest.mark.parametrize("name", ["quickstart", *STAGES])
 def test_a_main_config_resumes_in_a_folder_of_its_own(name):
     tree = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
     assert (tree["run"], tree["ckpt_path"]) == (f"runs/{name}", "last")
@@ -111,7 +112,7 @@ def test_stage_2_trains_the_head_alone(monkeypatch):
         assert select_trainable(Denoiser(model.denoiser_config), model.train_patterns).head_only
 
 
-@pytest.mark.parametrize("name", ["stage1_memorypack", "df_stage2"])
+@pytest.mark.parametrize("name", STAGES)
 def test_the_13b_overlay_says_what_the_stage_configs_have_by_default(monkeypatch, name):
     stage = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml"])
     overlay = ["--config", "configs/model/hunyuan_13b.yaml"]
@@ -122,7 +123,7 @@ def test_the_13b_overlay_says_what_the_stage_configs_have_by_default(monkeypatch
     assert both.datamodule.settings == stage.datamodule.settings
 
 
-@pytest.mark.parametrize("name", ["stage1_memorypack", "df_stage2"])
+@pytest.mark.parametrize("name", STAGES)
 def test_the_data_overlay_and_the_cache_command_are_what_the_stage_configs_train_on(monkeypatch, name):
     """Or `mpgen fit` would encode all of it once more."""
     stage = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml"]).datamodule

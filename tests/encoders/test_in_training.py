@@ -40,7 +40,7 @@ def test_a_checkpoint_finds_the_encoders_that_it_was_trained_with(
     assert model.encoders.fingerprint == encoders.fingerprint
 
 
-@pytest.mark.parametrize("name", ["stage1_memorypack", "df_stage2"])
+@pytest.mark.parametrize("name", ["stage1_memorypack", "stage1_memory_only", "df_stage2"])
 def test_a_run_without_the_released_encoders_says_so_before_it_starts(monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
     options = [f"--config={CONFIGS / name}.yaml", f"--model.init_from={tmp_path}", "--trainer.accelerator=cpu"]
