@@ -1,6 +1,6 @@
 """What every command says to bad input: exit status 2 and at most two lines, never a traceback and never silence.
 
-A row is a command line and words that its complaint has to hold. FILE names are those that `bad_files` makes.
+A row is a command line and words that its complaint has to hold. Its files are those of `bad_files`.
 """
 
 import os
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_run import run
@@ -50,6 +51,7 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
+    Image.new("RGB", (32, 32)).save(folder / "picture.png")
     (folder / "bytes.yaml").write_bytes(b"\xff\xfe\x00\xd8")
     (folder / "folder.mp4").mkdir()
     (folder / "folder.yaml").mkdir()
@@ -134,6 +136,30 @@ ROWS = [
     (f"generate {MADE} --continue_from x.mp4 --order f0", "--continue_from with --order f0"),
     (f"generate {MADE} --image x.png --end_image x.png --order f1", "--end_image with --order f1"),
     (f"generate {MADE} --image x.png --order f2", "--order f2"),
+    (f"generate {MADE} --image nowhere.png", "--image nowhere.png does not exist"),
+    (f"generate {MADE} --image text.png", "--image text.png cannot be read as a picture"),
+    (f"generate {MADE} --image folder", "--image folder cannot be read as a picture"),
+    (f"generate {MADE} --scene bounce --end_image text.png", "--end_image text.png"),
+    (f"generate {MADE} --continue_from nowhere.mp4", "--continue_from nowhere.mp4 does not exist"),
+    (f"generate {MADE} --continue_from text.mp4", "text.mp4"),
+    (f"generate {MADE} --continue_from folder.mp4", "--continue_from folder.mp4"),
+    (f"generate {MADE} --world nowhere", "nowhere"),
+    (f"generate {MADE} --world folder", "folder"),
+    (f"generate {MADE} --suite nowhere.csv", "--suite nowhere.csv does not exist"),
+    (f"generate {MADE} --suite empty.csv", "empty.csv"),
+    (f"generate {MADE} --suite suite.csv", "suite.csv row 1: image none.png does not exist"),
+    (f"generate {MADE} --suite suite_out.csv", "suite_out.csv row 1: name '../a'"),
+    (f"generate {MADE} --suite suite_noname.csv", "suite_noname.csv"),
+    (f"generate {MADE} --scene bounce --prompts nowhere.csv", "--prompts nowhere.csv does not exist"),
+    (f"generate {MADE} --scene bounce --prompts itself_prompts.yaml", "line 1: an anchor that holds itself"),
+    (f"generate {MADE} --scene bounce --prompts prompts.yaml", "--prompts prompts.yaml cannot be read: line 2"),
+    (f"generate {MADE} --scene bounce --prompts words.yaml", "'soon' is not a number of seconds"),
+    (f"generate {MADE} --scene bounce --prompts prompts.csv", "wanted seconds and prompt"),
+    (f"generate {MADE} --scene bounce --prompts backwards.csv", "wanted rising times"),
+    (f"generate {MADE} --image picture.png --prompts late.csv", "begins at 2 s"),
+    (f"generate {MADE} --scene bounce --prompts nan.csv", "'nan' is not a number of seconds"),
+    (f"generate {MADE} --scene bounce --prompts empty.csv", "--prompts empty.csv"),
+    (f"generate {MADE} --scene bounce --prompts folder", "--prompts folder"),
     # which weights
     ("generate --output o.mp4 --scene bounce", "wanted one of --ckpt_path, --model"),
     (f"generate {MADE} --scene bounce --model m", "given --ckpt_path and --model"),
@@ -143,8 +169,8 @@ ROWS = [
     ("generate --ckpt_path text.ckpt --output o.mp4 --scene bounce", "text.ckpt"),
     ("generate --ckpt_path folder --output o.mp4 --scene bounce", "folder"),
     ("generate --ckpt_path no.ckpt --output o.mp4 --scene bounce --device potato", "--device potato"),
-    ("generate --model nowhere --output o.mp4 --image x.png", "nowhere"),
-    ("generate --model folder --output o.mp4 --image x.png", "folder"),
+    ("generate --model nowhere --output o.mp4 --scene bounce", "nowhere"),
+    ("generate --model folder --output o.mp4 --scene bounce", "folder"),
     ("generate --ckpt c --output o.mp4", "did you mean 'ckpt_path'"),
     # size and sampling
     (f"generate {MADE} --scene bounce --resolution 64", "wanted no --resolution"),

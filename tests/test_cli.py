@@ -1,3 +1,4 @@
+import errno
 import signal
 import subprocess
 import sys
@@ -65,6 +66,33 @@ def test_a_misspelt_command_is_told_the_nearest(monkeypatch, capsys):
 def test_an_unknown_command_is_told_all(monkeypatch, capsys):
     err = fails(monkeypatch, capsys, "xyzzy")
     assert all(name in err for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "w/a.mp4"), "w/a.mp4: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "writing: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "w"), "w: Permission denied"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: Not a directory"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), "aaa: File name too long"),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_line(monkeypatch, capsys, refused, said):
+    def refuse(*_: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(cli.Command, "run", refuse)
+    assert run(monkeypatch, capsys, "world") == (2, "", f"mpgen: error: {said}\n")
+
+
+def test_an_error_of_ours_keeps_its_traceback(monkeypatch, capsys):
+    def fail(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(cli.Command, "run", fail)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        run(monkeypatch, capsys, "world")
 
 
 def test_ctrl_c_ends_with_status_130(monkeypatch, capsys):

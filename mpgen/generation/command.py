@@ -72,6 +72,7 @@ def generate(
         check_folder(output, "--output")
     else:
         check_file(output, "--output", ".mp4", overwrite)
+    start.check_files()
 
     model = weights.load(choose_device(device), offload)
     model = model if fps is None else replace(model, fps=fps)

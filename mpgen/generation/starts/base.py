@@ -63,6 +63,10 @@ class Start(Options, ABC):
     takes_size: ClassVar[bool] = True
 
     @abstractmethod
+    def check_files(self) -> None:
+        """Raises UserError for a file that cannot be read, before a model is loaded."""
+
+    @abstractmethod
     def jobs(self, making: Making) -> list[Job]: ...
 
     def check_order(self, order: type[Layout]) -> None:
@@ -91,6 +95,18 @@ def check_seconds(seconds: float) -> None:
     """Raises UserError for a length that cannot be made."""
     if not isfinite(seconds) or not 0 < seconds <= MAX_SECONDS:
         raise UserError(f"--seconds {seconds:g}: wanted more than 0 and at most {MAX_SECONDS}, a day")
+
+
+def check_prompts(prompts: Path | None, prompt: str | None) -> None:
+    """Raises UserError for a schedule of texts that cannot be used."""
+    if prompts is not None:
+        read_prompts(prompts, prompt)
+
+
+def check_picture(path: Path | None, option: str) -> None:
+    """Raises UserError for a picture that cannot be read."""
+    if path is not None:
+        read_picture(path, option)
 
 
 def one_video(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpgen.generation.pipeline import Job
-from mpgen.generation.starts.base import Making, Start, check_seconds, one_video
+from mpgen.generation.starts.base import Making, Start, check_picture, check_prompts, check_seconds, one_video
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class FromImage(Start):
 
     def needs_backward(self) -> Iterator[str]:
         yield from ["--end_image"] if self.end_image else []
+
+    def check_files(self) -> None:
+        check_picture(self.image, "--image")
+        check_picture(self.end_image, "--end_image")
+        check_prompts(self.prompts, self.prompt)
 
     def jobs(self, making: Making) -> list[Job]:
         start = making.picture(self.image, "--image")

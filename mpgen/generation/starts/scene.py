@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mpgen.generation.pipeline import Job
-from mpgen.generation.starts.base import Making, Start, check_seconds, one_video
+from mpgen.generation.starts.base import Making, Start, check_picture, check_prompts, check_seconds, one_video
 from mpgen.options import choose
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import render_scene
@@ -41,6 +41,10 @@ class FromScene(Start):
 
     def needs_backward(self) -> Iterator[str]:
         yield from ["--end_image"] if self.end_image else []
+
+    def check_files(self) -> None:
+        check_picture(self.end_image, "--end_image")
+        check_prompts(self.prompts, self.prompt or "")  # or the scene's own caption
 
     def jobs(self, making: Making) -> list[Job]:
         size = making.model.height_px

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mpgen.data.suite import read_suite
+from mpgen.data.suite import SuiteRow, read_suite
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
-from mpgen.generation.starts.base import Making, Start, check_seconds
+from mpgen.generation.starts.base import Making, Start, check_picture, check_seconds
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,31 @@ class FromSuite(Start):
     def for_evaluate(self) -> str:
         return f"--manifest {self.suite}"
 
+    def check_files(self) -> None:
+        for place, row in self._rows():
+            check_picture(self.suite.parent / row.image, f"{place}: image")
+
     def jobs(self, making: Making) -> list[Job]:
-        rows = read_suite(self.suite, "--suite")
+        jobs = []
+        for place, row in self._rows():
+            start = making.picture(self.suite.parent / row.image, f"{place}: image")
+            output = making.output / _file_name(row)
+            sections = making.sections(row.seconds or self.seconds)
+            jobs.append(Job(row.prompt, start, None, sections, output, order=making.order))
+        return jobs
+
+    def _rows(self) -> list[tuple[str, SuiteRow]]:
+        """Each with its place in the file."""
+        rows = [(f"{self.suite} row {number}", row) for number, row in enumerate(read_suite(self.suite, "--suite"), 1)]
         if not rows:
             raise UserError(f"--suite {self.suite} has no row: wanted one for every video")
-        jobs = []
-        for number, row in enumerate(rows, 1):
-            place = f"{self.suite} row {number}"
-            name = Path(row.name if row.name.endswith(".mp4") else f"{row.name}.mp4")
-            if name.is_absolute() or ".." in name.parts:
+        for place, row in rows:
+            if _file_name(row).is_absolute() or ".." in _file_name(row).parts:
                 raise UserError(f"{place}: name {row.name!r}: wanted a path inside the folder of videos")
             if not row.image:
                 raise UserError(f"{place}: {row.name!r} has no image: wanted its first frame")
-            start = making.picture(self.suite.parent / row.image, f"{place}: image")
-            sections = making.sections(row.seconds or self.seconds)
-            jobs.append(Job(row.prompt, start, None, sections, making.output / name, order=making.order))
-        return jobs
+        return rows
+
+
+def _file_name(row: SuiteRow) -> Path:
+    return Path(row.name if row.name.endswith(".mp4") else f"{row.name}.mp4")

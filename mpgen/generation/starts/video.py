@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from mpgen.errors import UserError
 from mpgen.generation.pipeline import Job
-from mpgen.generation.starts.base import Making, Start, check_seconds, one_video
+from mpgen.generation.starts.base import Making, Start, check_prompts, check_seconds, one_video
 from mpgen.video.clips import decode_clip, video_size
 
 
@@ -35,14 +35,18 @@ class FromVideo(Start):
     def needs_forward(self) -> Iterator[str]:
         yield "--continue_from"
 
+    def check_files(self) -> None:
+        if not self.continue_from.is_file():
+            raise UserError(f"--continue_from {self.continue_from} does not exist, or is no file")
+        video_size(self.continue_from)
+        check_prompts(self.prompts, self.prompt)
+
     def jobs(self, making: Making) -> list[Job]:
         frames = self._frames(making)
         return one_video(making, frames[0], frames[1:], self.prompt, self.prompts, None, self.seconds)
 
     def _frames(self, making: Making) -> UInt8[np.ndarray, "t h w 3"]:
         """All frames at the model's rate; they stay in memory, 1.2 MB a frame at 480 x 832."""
-        if not self.continue_from.is_file():
-            raise UserError(f"--continue_from {self.continue_from} does not exist, or is no file")
         height, width = making.size_for(video_size(self.continue_from))
         frames = decode_clip(self.continue_from, making.model.fps, height, width)
         wanted = 1 + making.model.denoiser.layout.section_pixel_frames

@@ -1,6 +1,6 @@
 """`--world`: the held-out videos of a rendered world, all made again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -65,15 +65,21 @@ class FromWorld(Start):
     def for_evaluate(self) -> str:
         return f"--world {self.world}"
 
+    def check_files(self) -> None:
+        self._records()
+
     def jobs(self, making: Making) -> list[Job]:
         jobs = []
-        for record in read_manifest(self.world / "manifest.csv", split="val").records:
+        for record in self._records():
             if len(jobs) == self.num_videos:
                 break
             jobs += self._job(making, record)
         if not jobs:
             raise UserError(f"--world {self.world}: no held-out video suits --context {self.context}")
         return jobs
+
+    def _records(self) -> Sequence[VideoRecord]:
+        return read_manifest(self.world / "manifest.csv", split="val").records
 
     def _job(self, making: Making, record: VideoRecord) -> list[Job]:
         """The job of a video; none if there is nothing in it to remember."""
