@@ -174,7 +174,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        sys.exit(_complain(UserError(f"{error.filename or 'writing'}: {error.strerror}")))
+        sys.exit(_complain(UserError(f"{error.filename or 'cannot write'}: {error.strerror}")))
     except Terminated:
         print("mpgen: terminated", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)

@@ -72,7 +72,7 @@ def test_an_unknown_command_is_told_all(monkeypatch, capsys):
     ("refused", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "w/a.mp4"), "w/a.mp4: No space left on device"),
-        (OSError(errno.ENOSPC, "No space left on device"), "writing: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", "w"), "w: Permission denied"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: Not a directory"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "aaa"), "aaa: File name too long"),

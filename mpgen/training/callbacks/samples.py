@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,6 +19,7 @@ from mpgen.data.dataset import VideoBatch
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.pipeline import Frames, to_frames
 from mpgen.generation.rollout import Sampling, rollout
+from mpgen.options import choose
 from mpgen.sampling import SAMPLERS
 from mpgen.tensors import Latents
 from mpgen.training.callbacks.ema import EMA
@@ -36,7 +36,7 @@ class SampleVideos(pl.Callback):
     Args:
         num_videos: how many, from the beginning of the validation split.
         num_sections: sections of each; as many as the video has if None.
-        sampler: "euler" or "unipc".
+        sampler: one of `mpgen.sampling.SAMPLERS`.
         steps: forwards a section.
         shift: of the sampler's noise levels.
         seed: of the noise; the same at every validation.
@@ -47,7 +47,7 @@ class SampleVideos(pl.Callback):
         self,
         num_videos: int = 4,
         num_sections: int | None = None,
-        sampler: Literal["euler", "unipc"] = "euler",
+        sampler: str = "euler",
         steps: int = 10,
         shift: float = 1.0,
         seed: int = 0,
@@ -55,7 +55,7 @@ class SampleVideos(pl.Callback):
     ):
         self.num_videos = num_videos
         self.num_sections = num_sections
-        self.sampler = sampler
+        self.sampler = choose(SAMPLERS, sampler, f"sampler {sampler}")
         self.steps = steps
         self.shift = shift
         self.seed = seed
@@ -105,7 +105,7 @@ class SampleVideos(pl.Callback):
         """The true sections, and ours as they are asked for."""
         denoiser = pl_module.denoiser
         sections = batch.latents.split(denoiser.layout.section, 2)[: self.num_sections]
-        sampling = Sampling(SAMPLERS[self.sampler], self.steps, self.shift, pl_module.guidance_scale, self.seed)
+        sampling = Sampling(self.sampler, self.steps, self.shift, pl_module.guidance_scale, self.seed)
         made = rollout(denoiser, batch.start, batch.conditioning, len(sections), sampling)
         made = _in_training_precision(trainer, made)
         return sections, made if denoiser.layout.direction > 0 else reversed([*made])
