@@ -15,6 +15,7 @@ from mpgen.data.cache import CacheDirectory, CacheEntry, CacheIndex, CacheSettin
 from mpgen.data.curriculum import Curriculum, Group, Groups, Sorted, plan_epoch, plan_hash
 from mpgen.data.dataset import CachedVideos, VideoBatch
 from mpgen.data.manifest import read_manifest, training_records
+from mpgen.data.position import Position
 from mpgen.data.sampler import GroupSampler, ResumableLoader
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
@@ -71,7 +72,7 @@ class VideoDataModule(LightningDataModule):
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
         self.index: CacheIndex | None = None
         self._loader: ResumableLoader | None = None
-        self._resume: tuple[int, int] | None = None
+        self._resume: Position | None = None
 
     def prepare_data(self) -> None:
         """Renders the world if one is asked for and missing, and encodes what is not in the cache."""
@@ -106,7 +107,7 @@ class VideoDataModule(LightningDataModule):
         plan = lru_cache(maxsize=2)(self._plan)
         sampler = GroupSampler(dataset, plan, world_size, rank, on_epoch=self._align_progress)
         self._loader = ResumableLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
-        self._loader.resume = self._resume
+        self._loader.resume = None if self._resume is None else self._resume.next_batch
         self._validate_every_epoch(len(self._loader))
         return self._loader
 
@@ -144,10 +145,12 @@ class VideoDataModule(LightningDataModule):
                 f"{self.manifest}: the checkpoint was made with other videos, seed or curriculum; resume with those, "
                 "or start a new run from its weights"
             )
-        videos = state["batch"] * state["group_size"]
-        self._resume = (state["epoch"], videos // (self.batch_size * self._ranks()[0]))
+        epoch, group_size = state["epoch"], state["group_size"]
+        saved = Position(epoch, state["batch"], len(self._plan(epoch, group_size)))
+        new_size = self.batch_size * self._ranks()[0]
+        self._resume = saved.regrouped(group_size, new_size, len(self._plan(epoch)))
         if self._loader is not None:  # some strategies restore after the first look at the data
-            self._loader.resume = self._resume
+            self._loader.resume = self._resume.next_batch
 
     def describe(self) -> str:
         """A few lines on what there is to train on."""
@@ -186,13 +189,14 @@ class VideoDataModule(LightningDataModule):
         """Number of ranks, and this one."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def _plan(self, epoch: int) -> Groups:
+    def _plan(self, epoch: int, group_size: int | None = None) -> Groups:
+        """The groups of an epoch; `group_size` is that of this run if not given."""
         counts = [entry.num_sections for entry in self._entries("train")]
-        world_size, _ = self._ranks()
+        world_size, batch_size = (self._ranks()[0], self.batch_size) if group_size is None else (1, group_size)
         return plan_epoch(
             counts,
             world_size=world_size,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             seed=self.seed,
             epoch=epoch,
             curriculum=self.curriculum,
@@ -216,15 +220,19 @@ class VideoDataModule(LightningDataModule):
             trainer.val_check_interval = steps
 
     def _align_progress(self, epoch: int) -> None:
-        """Lets Lightning count the batches of a resumed epoch as we do, should batches be of another size now."""
+        """Lets Lightning count the batches of a resumed epoch as we do, should batches be of another size now.
+
+        It has either gone on to the next epoch, or is about to find that the one it restored has nothing left.
+        """
         resume, self._resume = self._resume, None
-        if resume is None or resume[0] != epoch or self.trainer is None:
+        if resume is None or self.trainer is None:
             return
+        done = resume.batch if epoch == resume.epoch else 0
         current = self.trainer.fit_loop.epoch_loop.batch_progress.current
         # 1 when it was saved in on_train_batch_end; Lightning is about to add that to `completed` itself
         unfinished = current.processed - current.completed
-        current.ready = current.started = current.processed = resume[1]
-        current.completed = resume[1] - unfinished
+        current.ready = current.started = current.processed = done
+        current.completed = done - unfinished
 
 
 def _in_order(entries: tuple[CacheEntry, ...], batch_size: int, world_size: int) -> list[Group]:

@@ -85,9 +85,12 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(data, folder, max_steps=-1, max_epochs=None, ckpt_path=None, every=None, validate=False, **recorder):
+def fit(
+    data, folder, max_steps=-1, max_epochs=None, ckpt_path=None, every=None, validate=False, at_end=False, **recorder
+):
     module = Recorder(**recorder)
-    callbacks = [ModelCheckpoint(folder, "{step}", every_n_train_steps=every, save_top_k=-1)] if every else []
+    when = {"every_n_epochs": 1, "save_on_train_epoch_end": True} if at_end else {"every_n_train_steps": every}
+    callbacks = [ModelCheckpoint(folder, "{step}", save_top_k=-1, **when)] if every else []
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -159,6 +162,34 @@ def test_another_batch_size_goes_on_after_the_same_number_of_videos(make_data, t
     expected = fit(make_data(batch_size=2, **options), tmp_path, max_epochs=2)
     resumed = fit(wider, tmp_path, max_epochs=2, ckpt_path=tmp_path / "step=5.ckpt")
     assert resumed == expected[2:]  # five videos are two whole batches
+
+
+@pytest.mark.parametrize("at_end", [False, True], ids=["saved by steps", "saved by epochs"])
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (4, 1), (3, 2)])
+def test_other_batches_after_a_whole_epoch_train_all_of_the_next(
+    make_data, tmp_path, before, after, save_at_end_of_epoch
+):
+    first = make_data(batch_size=before)
+    per_epoch = len(first.train_dataloader())
+    done = fit(make_data(batch_size=before), tmp_path, max_epochs=1, every=per_epoch, at_end=at_end)
+    assert len(done) == per_epoch
+    resumed = fit(make_data(batch_size=after), tmp_path, max_epochs=3, ckpt_path=tmp_path / f"step={per_epoch}.ckpt")
+    whole = fit(make_data(batch_size=after), tmp_path, max_epochs=3)
+    assert resumed == [(epoch, uids) for epoch, uids in whole if epoch > 0]
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (1, 12), (3, 2)])
+def test_other_batches_in_an_epoch_leave_out_no_video(make_data, tmp_path, before, after):
+    for stop in range(1, len(make_data(batch_size=before).train_dataloader())):
+        done = fit(make_data(batch_size=before), tmp_path, max_steps=stop, max_epochs=2, every=stop)
+        resumed = fit(make_data(batch_size=after), tmp_path, max_epochs=2, ckpt_path=tmp_path / f"step={stop}.ckpt")
+        whole = fit(make_data(batch_size=after), tmp_path, max_epochs=2)
+        first = [uids for epoch, uids in resumed if epoch == 0]
+        left = [uids for epoch, uids in whole if epoch == 0][-len(first) :]
+        assert first == left
+        assert [update for update in resumed if update[0] == 1] == [update for update in whole if update[0] == 1]
+        trained = len(done) * before + len(first) * after
+        assert trained >= len({uid for epoch, uids in whole if epoch == 0 for uid in uids})
 
 
 def test_another_plan_is_refused(make_data, tmp_path):
