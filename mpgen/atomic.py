@@ -39,6 +39,17 @@ def replacing(path: Path) -> Iterator[Path]:
             half_written.unlink()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file; where it says so already nothing is written, so that a read-only disk will do."""
+    try:
+        if path.read_bytes() == text.encode():
+            return
+    except OSError:
+        pass
+    with replacing(path) as half_written:
+        half_written.write_bytes(text.encode())
+
+
 @contextmanager
 def sole_writer(folder: Path, work: str) -> Iterator[None]:
     """Holds a folder alone; whoever comes second waits for the first, and says for whom.

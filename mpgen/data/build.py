@@ -5,6 +5,7 @@ goes on does not try it again, and the list of usable videos stays the one that 
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from mpgen.data.cache import (
     DTYPES,
     CacheDirectory,
+    CachedVideo,
     CacheIndex,
     CacheSettings,
     Failed,
@@ -80,19 +82,20 @@ def build_cache(
     # the manifest's own rejects have no hash, so they are the first part's
     rejects = list(manifest_rejects) if part.number == 1 else []
     failures = {} if retry_failed else directory.failures()
-    sections: dict[str, int] = {}
-    todo, stale = [], 0
+    videos: dict[str, CachedVideo] = {}
+    todo, stale, sourceless = [], 0, 0
     for record in tqdm(mine, desc="look", unit="video", disable=None if progress else True, leave=False):
-        known = directory.trusted_sections(record)
+        known = directory.trusted(record)
         failed = failures.get(record.uid)
         if known is not None:
-            sections[record.uid] = known
+            videos[record.uid] = known
+            sourceless += not os.path.isfile(record.path)
         elif failed is not None and failed.state == _state(record):
             rejects.append(_reject(record, Failure(failed.reason, failed.detail)))
         else:
             todo.append(record)
             stale += directory.video_file(record.uid).exists()
-    reused, hours = len(sections), 0.0
+    reused, hours = len(videos), 0.0
     with _Bar(len(todo), progress) as bar:
         for record, outcome in _encode_videos(todo, encoders, settings, directory, num_workers, timeout_seconds):
             if isinstance(outcome, Failure):
@@ -100,12 +103,12 @@ def build_cache(
                 rejects.append(_reject(record, outcome))
                 _remember(directory.failures_file(part), record, outcome)
             else:
-                sections[record.uid] = outcome
-                hours += settings.hours(outcome)
+                videos[record.uid] = outcome
+                hours += settings.hours(outcome.num_sections)
             bar.advance(f"{hours:.2f} h encoded")
     encoders.release()  # the autoencoder makes room for the text encoder
-    entries = tuple(to_entry(directory, record, sections[record.uid]) for record in mine if record.uid in sections)
-    index = CacheIndex(entries, directory, part, reused, len(sections) - reused, stale, len(rejects))
+    entries = tuple(to_entry(directory, record, videos[record.uid]) for record in mine if record.uid in videos)
+    index = CacheIndex(entries, directory, part, len(rejects), reused, len(videos) - reused, stale, sourceless)
     write_rejects(index.rejects_file, rejects)
     if not entries and part == WHOLE:
         raise UserError(f"no video is left of {len(rejects)} rows ({count_reasons(rejects)}): see {index.rejects_file}")
@@ -123,8 +126,8 @@ def _encode_videos(
     directory: CacheDirectory,
     num_workers: int,
     timeout_seconds: float | int,
-) -> Iterator[tuple[VideoRecord, int | Failure]]:
-    """Each record, in no order, with its number of sections once they are on the disk."""
+) -> Iterator[tuple[VideoRecord, CachedVideo | Failure]]:
+    """Each record, in no order, with what it came to once that is on the disk."""
     decode = partial(
         decode_record,
         fps=settings.fps,
@@ -158,8 +161,8 @@ def _here(
 @torch.no_grad()
 def _encode_video(
     record: VideoRecord, video: DecodedVideo, encoders: Encoders, settings: CacheSettings, directory: CacheDirectory
-) -> int:
-    """Writes the latents of one video; returns its number of sections.
+) -> CachedVideo:
+    """Writes the latents of one video.
 
     Raises:
         VideoError: its latents are not finite.
@@ -186,7 +189,7 @@ def _encode_video(
         "fps": repr(settings.fps),
     }
     save_item(directory.video_file(record.uid), stored, metadata)
-    return video.num_sections
+    return CachedVideo(video.num_sections, video.sha256)
 
 
 def _to_clip(frames: UInt8[np.ndarray, "t 3 h w"], dtype: torch.dtype) -> Clip:

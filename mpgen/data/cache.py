@@ -8,12 +8,14 @@
                        rejects.csv                        the rows that are not used, by part: rejects_part_1_of_4.csv
 
 Other settings or encoders are another directory. An item counts only if it opens, bears the fingerprint and comes from
-the source as it is now; nothing is deleted and nothing is replaced by zeros. Every file has one writer, so that many
-machines can fill a cache together, each its part (`mpgen.data.parts`).
+the source as it is now, or the source is gone; nothing is deleted and nothing is replaced by zeros. Every file has one
+writer, so that many machines can fill a cache together, each its part (`mpgen.data.parts`). What says so already is not
+written again, so a complete cache can lie on a read-only disk.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mpgen.atomic import replacing
+from mpgen.atomic import replacing, write_text
 from mpgen.data.decoded import SourceState, hash_file
 from mpgen.data.parts import Part
 from mpgen.data.records import VideoRecord
@@ -76,6 +78,14 @@ class Failed:
     state: SourceState
     reason: str
     detail: str
+
+
+@dataclass(frozen=True)
+class CachedVideo:
+    """How many sections a cached video holds, and the hash of the file that it was made of."""
+
+    num_sections: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -146,13 +156,17 @@ class CacheDirectory:
         """What was tried in vain so far, by any part; the latest of each uid."""
         return {failed.uid: failed for file in sorted(self.path.glob("failures/*.jsonl")) for failed in _failed(file)}
 
-    def trusted_sections(self, record: VideoRecord) -> int | None:
-        """How many sections the cached video holds, or None when it is absent, unreadable or of another source."""
+    def trusted(self, record: VideoRecord) -> "CachedVideo | None":
+        """The cached video, or None when it is absent, unreadable or of another source.
+
+        A source that is gone cannot have changed: what was made of it is used.
+        """
         metadata = read_metadata(self.video_file(record.uid))
         expected = (metadata.get("fingerprint"), metadata.get("uid")) == (self.fingerprint, record.uid)
-        if not expected or not record.path.is_file():
+        if not expected:
             return None
-        return int(metadata["num_sections"]) if comes_from(metadata, record.path) else None
+        trusted = not os.path.isfile(record.path) or comes_from(metadata, record.path)
+        return CachedVideo(int(metadata["num_sections"]), metadata["sha256"]) if trusted else None
 
     def differences(self) -> list[str]:
         """How the caches beside this one differ from it, a line each: another setting is another cache."""
@@ -176,6 +190,7 @@ class CacheEntry:
     split: str
     num_sections: int
     directory: CacheDirectory = field(repr=False)
+    sha256: str = ""  # of the source; unknown in the index of an older version
 
     @property
     def video_file(self) -> Path:
@@ -194,19 +209,21 @@ class CacheIndex:
         entries: all usable videos.
         directory: where they are.
         part: which of the records were looked at.
-        reused: videos that were there already.
+        rejected: lines of the rejects file.
+        reused: videos that were there already; like the rest, only known to who made the index.
         encoded: videos encoded now.
         stale: those of `encoded` that were there, but of another source or unreadable.
-        rejected: lines of the rejects file.
+        sourceless: those of `reused` whose source is gone.
     """
 
     entries: tuple[CacheEntry, ...]
     directory: CacheDirectory
     part: Part
-    reused: int
-    encoded: int
-    stale: int
     rejected: int
+    reused: int = 0
+    encoded: int = 0
+    stale: int = 0
+    sourceless: int = 0
 
     @property
     def rejects_file(self) -> Path:
@@ -218,10 +235,10 @@ class CacheIndex:
 
 def write_index(records: Sequence[VideoRecord], index: CacheIndex) -> None:
     """Keeps the index of these records for `open_cache`."""
-    counts = {name: getattr(index, name) for name in ("reused", "encoded", "stale", "rejected")}
     sections = {entry.uid: entry.num_sections for entry in index.entries}
+    sources = {entry.uid: entry.sha256 for entry in index.entries}
     file = index.directory.index_folder(records) / f"{index.part.name}.json"
-    write_json(file, {"counts": counts, "num_sections": sections})
+    write_json(file, {"rejected": index.rejected, "num_sections": sections, "sha256": sources})
 
 
 def open_cache(records: Sequence[VideoRecord], directory: CacheDirectory) -> CacheIndex:
@@ -238,9 +255,11 @@ def open_cache(records: Sequence[VideoRecord], directory: CacheDirectory) -> Cac
         )
     known = [json.loads(file.read_text(encoding="utf-8")) for file in found]
     sections = {uid: number for part in known for uid, number in part["num_sections"].items()}
-    counts = {name: sum(part["counts"][name] for part in known) for name in known[0]["counts"]}
-    entries = tuple(to_entry(directory, record, sections[record.uid]) for record in records if record.uid in sections)
-    return CacheIndex(entries, directory, Part(1, len(found)), **counts)
+    rejected = sum(part["rejected"] if "rejected" in part else part["counts"]["rejected"] for part in known)
+    sources = {uid: sha256 for part in known for uid, sha256 in part.get("sha256", {}).items()}
+    videos = {uid: CachedVideo(number, sources.get(uid, "")) for uid, number in sections.items()}
+    entries = tuple(to_entry(directory, record, videos[record.uid]) for record in records if record.uid in videos)
+    return CacheIndex(entries, directory, Part(1, len(found)), rejected)
 
 
 def _newest_set(folder: Path) -> list[Path]:
@@ -252,8 +271,10 @@ def _newest_set(folder: Path) -> list[Path]:
     return max(whole, key=lambda files: max(file.stat().st_mtime_ns for file in files), default=[])
 
 
-def to_entry(directory: CacheDirectory, record: VideoRecord, num_sections: int) -> CacheEntry:
-    return CacheEntry(record.uid, record.path, record.caption, record.split, num_sections, directory)
+def to_entry(directory: CacheDirectory, record: VideoRecord, video: CachedVideo) -> CacheEntry:
+    return CacheEntry(
+        record.uid, record.path, record.caption, record.split, video.num_sections, directory, video.sha256
+    )
 
 
 def comes_from(metadata: dict[str, str], source: Path) -> bool:
@@ -264,7 +285,7 @@ def comes_from(metadata: dict[str, str], source: Path) -> bool:
 
 
 def hash_caption(caption: str) -> str:
-    return hashlib.sha256(caption.encode()).hexdigest()[:32]
+    return hashlib.sha256(caption.encode("utf-8", "backslashreplace")).hexdigest()[:32]
 
 
 def read_metadata(file: Path) -> dict[str, str]:
@@ -284,8 +305,7 @@ def save_item(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) 
 
 
 def write_json(file: Path, content: dict) -> None:
-    with replacing(file) as half_written:
-        half_written.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+    write_text(file, json.dumps(content, indent=1, sort_keys=True))
 
 
 def _failed(file: Path) -> Iterator[Failed]:

@@ -4,7 +4,7 @@ Training trusts headers, because opening 16,000 files whole takes minutes. Here 
 is not finite, or of a shape that does not belong, would otherwise be met in the middle of an epoch.
 """
 
-import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from mpgen.atomic import replacing
 from mpgen.data.cache import DTYPES, CacheDirectory, CacheSettings, comes_from, open_cache
 from mpgen.data.decoded import SourceState
-from mpgen.data.records import VideoRecord
+from mpgen.data.records import VideoRecord, write_table
 from mpgen.errors import UserError
 
 
@@ -46,6 +45,7 @@ class CheckedCache:
         videos: of the manifest that are there and whole.
         sections: of these.
         failed: videos of the manifest that were tried in vain; not a fault of the cache.
+        sourceless: of the whole ones, those whose source is gone.
         findings: what is wrong, in the order of the manifest.
         leftovers: files that a killed process left; nobody reads them.
     """
@@ -53,6 +53,7 @@ class CheckedCache:
     videos: int
     sections: int
     failed: int
+    sourceless: int
     findings: tuple[Finding, ...]
     leftovers: tuple[Path, ...]
 
@@ -73,15 +74,19 @@ def check_cache(
         headers_only: do not read the tensors.
         progress: show a bar, on a terminal.
     """
-    failures = directory.failures()
+    failures, listed = directory.failures(), _listed(records, directory)
     findings: list[Finding] = []
     sections: dict[str, int] = {}
-    failed = 0
+    failed = sourceless = 0
     captions: dict[str, None] = {}  # an ordered set
     for record in tqdm(records, desc="check", unit="video", disable=None if progress else True):
         file = directory.video_file(record.uid)
-        if not record.path.is_file():
-            findings.append(Finding("source_missing", str(record.path), f"row {record.row}: no such file"))
+        gone = not os.path.isfile(record.path)
+        if gone and not file.is_file():
+            if record.uid in listed:
+                said = f"row {record.row}: no such file, and not in the cache any more"
+                findings.append(Finding("source_missing", str(record.path), said))
+            failed += record.uid not in listed
             continue
         if not file.is_file():
             known = failures.get(record.uid)
@@ -93,21 +98,20 @@ def check_cache(
         wrong = list(_check_video(file, record, directory, headers_only))
         findings += wrong
         captions[record.caption] = None
+        sourceless += gone and not wrong
         if not wrong:
-            sections[record.uid] = directory.trusted_sections(record) or 0
+            cached = directory.trusted(record)
+            sections[record.uid] = 0 if cached is None else cached.num_sections
     for caption in captions:
         findings += _check_text(directory, caption, headers_only)
-    findings += _check_index(records, directory, sections)
+    findings += _check_index(records, directory, listed, sections)
     leftovers = tuple(sorted(directory.path.rglob(".*.tmp")))
-    return CheckedCache(len(sections), sum(sections.values()), failed, tuple(findings), leftovers)
+    return CheckedCache(len(sections), sum(sections.values()), failed, sourceless, tuple(findings), leftovers)
 
 
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
     """A CSV with one line a finding."""
-    with replacing(path) as half_written, half_written.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(Finding))
-        writer.writerows(astuple(finding) for finding in findings)
+    write_table(path, [field.name for field in fields(Finding)], [astuple(finding) for finding in findings])
 
 
 def _check_video(file: Path, record: VideoRecord, directory: CacheDirectory, headers_only: bool) -> Iterator[Finding]:
@@ -122,7 +126,7 @@ def _check_video(file: Path, record: VideoRecord, directory: CacheDirectory, hea
         if metadata.get(name) != wanted:
             yield Finding("misplaced", str(file), f"{name} is {metadata.get(name)}, wanted {wanted}")
             return
-    if not comes_from(metadata, record.path):
+    if os.path.isfile(record.path) and not comes_from(metadata, record.path):
         yield Finding("stale", str(file), f"row {record.row}: {record.path} has changed since")
         return
     said = _wrong_shape(shapes, int(metadata["num_sections"]), directory.settings)
@@ -174,17 +178,22 @@ def _check_tensors(file: Path, names: Sequence[str], settings: CacheSettings) ->
             yield Finding("not_finite", str(file), f"{name} has values that are not finite")
 
 
+def _listed(records: Sequence[VideoRecord], directory: CacheDirectory) -> dict[str, int]:
+    """Sections of each video in the index; empty if there is none of these records."""
+    try:
+        return {entry.uid: entry.num_sections for entry in open_cache(records, directory).entries}
+    except UserError:
+        return {}
+
+
 def _check_index(
-    records: Sequence[VideoRecord], directory: CacheDirectory, sections: dict[str, int]
+    records: Sequence[VideoRecord], directory: CacheDirectory, listed: dict[str, int], sections: dict[str, int]
 ) -> Iterator[Finding]:
     """The index decides what is trained on; an item that is not in it, or with another length, is a wrong plan."""
     folder = directory.index_folder(records)
-    try:
-        entries = open_cache(records, directory).entries
-    except UserError:
+    if not listed:
         yield Finding("no_index", str(folder), "not built for this manifest, or not by all parts")
         return
-    listed = {entry.uid: entry.num_sections for entry in entries}
     for uid, number in sections.items():
         if uid not in listed:
             yield Finding("not_indexed", str(directory.video_file(uid)), f"is there, but not in {folder}")

@@ -1,5 +1,6 @@
 """The data path as a LightningDataModule: a manifest in, batches of ordered sections out, resumable at any batch."""
 
+import hashlib
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
@@ -7,14 +8,14 @@ from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from mpgen.data.build import build_cache
 from mpgen.data.cache import CacheDirectory, CacheEntry, CacheIndex, CacheSettings, open_cache
 from mpgen.data.curriculum import Curriculum, Group, Groups, Sorted, plan_epoch, plan_hash
 from mpgen.data.dataset import CachedVideos, VideoBatch
-from mpgen.data.manifest import read_manifest, training_records
+from mpgen.data.manifest import read_training_records
 from mpgen.data.position import Position
 from mpgen.data.sampler import GroupSampler, ResumableLoader
 from mpgen.encoders.base import Encoders
@@ -80,26 +81,25 @@ class VideoDataModule(LightningDataModule):
             from mpgen.world.writer import render_world
 
             render_world(self.world, self.manifest.parent)
-        manifest = read_manifest(self.manifest)
+        records, bad_rows = read_training_records(self.manifest)
         directory = self._directory()
         if not directory.path.exists():
             directory.begin(self.settings, self.encoders.fingerprint)
             for line in directory.differences():
                 rank_zero_info(f"{directory.path} is a new cache; {line}")
         self.index = build_cache(
-            training_records(manifest, self.manifest),
+            records,
             self.encoders,
             self.settings,
             self.cache,
-            manifest_rejects=manifest.rejects,
+            manifest_rejects=bad_rows,
             num_workers=self.num_workers,
         )
         self.encoders.release()  # training needs no encoder's weights
         rank_zero_info(self.describe())
 
     def setup(self, stage: str | None = None) -> None:
-        records = training_records(read_manifest(self.manifest), self.manifest)
-        self.index = open_cache(records, self._directory())
+        self.index = open_cache(read_training_records(self.manifest)[0], self._directory())
 
     def train_dataloader(self) -> ResumableLoader:
         dataset = CachedVideos(self._entries("train"), self.settings.section_latent_frames)
@@ -132,6 +132,7 @@ class VideoDataModule(LightningDataModule):
             "batch": self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
             "group_size": self.batch_size * self._ranks()[0],
             "plan": self._plan_hash(),
+            "content": self._content_hash(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -144,6 +145,11 @@ class VideoDataModule(LightningDataModule):
             raise UserError(
                 f"{self.manifest}: the checkpoint was made with other videos, seed or curriculum; resume with those, "
                 "or start a new run from its weights"
+            )
+        if state.get("content", self._content_hash()) != self._content_hash():
+            rank_zero_warn(
+                f"{self.manifest}: captions or videos have changed since the checkpoint was made; the run goes on with "
+                "what they are now, and its losses are not those of an uninterrupted run"
             )
         epoch, group_size = state["epoch"], state["group_size"]
         saved = Position(epoch, state["batch"], len(self._plan(epoch, group_size)))
@@ -164,6 +170,8 @@ class VideoDataModule(LightningDataModule):
             lines.append(
                 f"{split}: {counts.total()} videos, {sections} sections, {hours:.2f} h; by sections {lengths or 'none'}"
             )
+        if index.sourceless:
+            lines.append(f"of {index.sourceless} the source is gone; what was cached of them is used")
         lines.append(f"rejected: {index.rejected}" + (f", see {index.rejects_file}" if index.rejected else ""))
         return "\n".join(lines)
 
@@ -206,6 +214,11 @@ class VideoDataModule(LightningDataModule):
         entries = self._entries("train")
         counts = [entry.num_sections for entry in entries]
         return plan_hash([entry.uid for entry in entries], counts, self.seed, self.curriculum)
+
+    def _content_hash(self) -> str:
+        """Of the captions and video files that the plan's uids stand for."""
+        content = [(entry.uid, entry.caption, entry.sha256) for entry in self._entries("train")]
+        return hashlib.sha256(repr(content).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     def _validate_every_epoch(self, steps: int) -> None:
         """An epoch shorter than the interval ends with a validation; Lightning would end the run in its place."""

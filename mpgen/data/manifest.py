@@ -30,13 +30,16 @@ class _BadRow(Exception):
     """Why a row cannot be used: `reason` and `detail` of its `Reject`."""
 
 
-def read_manifest(csv_path: Path, split: str | None = None, folder: Path | None = None) -> Manifest:
+def read_manifest(
+    csv_path: Path, split: str | None = None, folder: Path | None = None, must_exist: bool = True
+) -> Manifest:
     """The videos of a manifest, or of one split of it; bad rows of every split are among the rejects.
 
     Args:
         csv_path: the manifest.
         split: only this one.
         folder: what the videos' paths are relative to; by default the folder of the manifest.
+        must_exist: reject rows whose file is not there; a cache may hold them all the same.
 
     Raises:
         UserError: no such file, no column `video`, a column twice, or no row at all.
@@ -60,7 +63,7 @@ def read_manifest(csv_path: Path, split: str | None = None, folder: Path | None 
             continue
         video = cells[columns["video"]].strip() if columns["video"] < len(cells) else ""
         try:
-            record = _to_record(folder, number, cells, len(header), columns)
+            record = _to_record(folder, number, cells, len(header), columns, must_exist)
             if record.uid in first_row_of:
                 raise _BadRow("duplicate", f"the same video and span as row {first_row_of[record.uid]}")
         except _BadRow as error:
@@ -92,7 +95,19 @@ def _read_rows(csv_path: Path) -> list[list[str]]:
     return list(read_cells(csv_path))
 
 
-def _to_record(folder: Path, number: int, cells: list[str], num_columns: int, columns: dict[str, int]) -> VideoRecord:
+def read_training_records(csv_path: Path) -> tuple[list[VideoRecord], list[Reject]]:
+    """What a run reads of a manifest, whether the files are there or only in a cache; and the rows that are wrong.
+
+    Raises:
+        UserError: likewise, or there are rows, all of splits that no run reads.
+    """
+    manifest = read_manifest(csv_path, must_exist=False)
+    return training_records(manifest, csv_path), manifest.rejects
+
+
+def _to_record(
+    folder: Path, number: int, cells: list[str], num_columns: int, columns: dict[str, int], must_exist: bool
+) -> VideoRecord:
     if len(cells) < num_columns or any(cell.strip() for cell in cells[num_columns:]):
         raise _BadRow(
             "wrong_columns", f"has {len(cells)} columns, the header has {num_columns}; a comma needs quotes around it"
@@ -106,9 +121,9 @@ def _to_record(folder: Path, number: int, cells: list[str], num_columns: int, co
         raise _BadRow("bad_span", f"end {end} s is not after start {start} s")
     end_seconds = None if end == math.inf else end
     path = folder / values["video"]
-    if not os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
+    if must_exist and not os.path.isfile(path):  # unlike Path.is_file, false for a name that is too long
         raise _BadRow("missing", f"no such file: {path}")
-    source = values.get("source", "") or folder.resolve().name
+    source = values.get("source", "")  # not the folder's name: a folder may be renamed, moved or copied
     name = values.get("clip_id", "") or Path(values["video"]).as_posix()
     return VideoRecord(
         uid=video_uid(source, name, start, end_seconds),

@@ -2,12 +2,14 @@
 
 import csv
 import hashlib
+import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from mpgen.atomic import replacing
+from mpgen.atomic import write_text
+from mpgen.errors import printable
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,21 @@ class Reject:
 def video_uid(source: str, relative_path: str, start_seconds: float, end_seconds: float | None) -> str:
     """The name of a span of a video: the same wherever its folder lies, different for files that share a base name."""
     span = (source, relative_path, repr(start_seconds), repr(end_seconds))
-    return hashlib.sha1("\n".join(span).encode()).hexdigest()[:16]
+    return hashlib.sha1("\n".join(span).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject]) -> None:
     """A CSV with one line a reject, in the order of the manifest; the same rejects give the same bytes."""
-    with replacing(path) as half_written, half_written.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(Reject))
-        writer.writerows(astuple(reject) for reject in sorted(rejects))
+    write_table(path, [field.name for field in fields(Reject)], [astuple(reject) for reject in sorted(rejects)])
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A CSV; what is no valid Unicode in it is written as escapes."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    write_text(path, text.getvalue())
 
 
 def count_reasons(rejects: Iterable[Reject]) -> str:

@@ -1,10 +1,9 @@
-"""Tables as people's programs write them: any size, UTF-8 with or without a mark, else what Excel writes in the west.
+"""Tables as people's programs write them: any size, UTF-8 or UTF-16, else what Excel writes in the west.
 
 Read as a stream, so that a table of gigabytes needs no memory; only the standard library, because pandas would make
 numbers of ids.
 """
 
-import codecs
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -13,9 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mpgen.data.encodings import find_encoding
 from mpgen.errors import UserError
-
-_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -74,24 +72,14 @@ def read_cells(path: Path, progress: bool = False) -> Iterator[list[str]]:
     csv.field_size_limit(2**31 - 1)  # captions may be long
     size = path.stat().st_size
     bar = tqdm(desc=path.name, total=size, unit="B", unit_scale=True, disable=None if progress else True)
-    with path.open(encoding=find_encoding(path), errors="replace", newline="") as file, closing(bar):
+    encoding = find_encoding(path)
+    if encoding is None:
+        raise UserError(f"{path}: is in an unknown encoding; save it as UTF-8 (iconv -f GBK -t UTF-8, for example)")
+    with path.open(encoding=encoding, errors="replace", newline="") as file, closing(bar):
         try:
             yield from csv.reader(_counted(file, bar))
         except csv.Error as error:
             raise UserError(f"{path}: cannot be read as CSV: {error}") from error
-
-
-def find_encoding(path: Path) -> str:
-    """UTF-8, with or without a byte order mark, if all of the file is that; otherwise cp1252."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        try:
-            while chunk := file.read(_AT_ONCE):
-                decoder.decode(chunk)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp1252"
-    return "utf-8-sig"
 
 
 def _counted(lines: Iterable[str], bar: tqdm) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mpgen.atomic import replacing, sole_writer
+from mpgen.atomic import sole_writer, write_text
 from mpgen.errors import UserError
 from mpgen.video.workers import Failure, run_in_workers
 from mpgen.video.writing import VideoWriter
@@ -110,12 +110,12 @@ def _render_missing(
         folder.mkdir(parents=True, exist_ok=True)
         for half_written in folder.glob(".*.tmp*"):  # of a run that was killed: nobody else writes here
             half_written.unlink()
-    _write_text(root / _BEGUN, signature)
+    write_text(root / _BEGUN, signature)
     missing = [video for video in videos if not (root / "videos" / f"{video.name}.mp4").is_file()]
     done = _rendered(settings, root, missing, min(processes, len(missing)))
     for _ in tqdm(done, desc="world", unit="video", total=len(missing), disable=None):
         pass
-    _write_text(root / "manifest.csv", _manifest(settings, videos))
+    write_text(root / "manifest.csv", _manifest(settings, videos))
     os.replace(root / _BEGUN, root / _DONE)
     return len(missing)
 
@@ -175,8 +175,3 @@ def _clear(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
     for name in ("videos", "truth"):
         shutil.rmtree(root / name, ignore_errors=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")

@@ -89,7 +89,7 @@ def test_a_second_build_neither_encodes_nor_decodes_nor_reads_a_source(records, 
 
 def test_opening_gives_what_building_gave(records, encoders, tmp_path):
     built = build(records, encoders, tmp_path, rejects=[Reject(9, "x.mp4", "missing", "")])
-    assert open_cache(records, directory_of(encoders, tmp_path)) == built
+    assert open_cache(records, directory_of(encoders, tmp_path)) == replace(built, encoded=0)
 
 
 def test_opening_what_was_not_built_is_an_error(records, encoders, tmp_path):
@@ -175,9 +175,12 @@ def test_bad_videos_are_listed_and_the_run_goes_on(records, encoders, tmp_path, 
     assert index.rejected == 3
 
 
-def test_a_cached_video_whose_source_is_gone_is_missing(records, encoders, tmp_path):
-    build(records, encoders, tmp_path)
+def test_a_cached_video_whose_source_is_gone_is_used_and_counted(records, encoders, tmp_path):
+    built = build(records, encoders, tmp_path)
     records[1].path.unlink()
+    index = build(records, encoders, tmp_path)
+    assert (index.entries, index.sourceless, rejected(index)) == (built.entries, 1, [])
+    built.entries[1].video_file.unlink()
     index = build(records, encoders, tmp_path)
     assert (len(index.entries), rejected(index)) == (2, [("3", "missing")])
 

@@ -100,6 +100,8 @@ def test_another_source_is_found(built):
 def test_a_source_that_is_gone_is_found(built):
     records, index = built
     records[0].path.unlink()
+    assert kinds(records, index) == []  # what was cached of it can be trained on
+    index.entries[0].video_file.unlink()
     assert kinds(records, index) == ["source_missing"]
 
 

@@ -41,7 +41,7 @@ def test_from_manifest_to_plan(data, capsys):
     assert "rejected: 1" in made
     assert "encoded now: 0" in said(capsys, cache, data, *SIZES)
     checked = said(capsys, check, data)
-    assert "good: 4 of 4 videos, 7 sections" in checked
+    assert "good: 4 of 5 videos, 7 sections" in checked
     assert "nothing is wrong" in checked
     planned = said(capsys, plan, data, "--world_size", "2")
     assert "there are: 3 videos, 6 sections" in planned
@@ -67,7 +67,7 @@ def test_parts_make_the_whole(data, capsys):
             said(capsys, plan, data)
         assert f"of part {part}" in said(capsys, cache, data, "--part", part, *SIZES)
     assert "there are: 3 videos" in said(capsys, plan, data)
-    assert "good: 4 of 4 videos" in said(capsys, check, data)
+    assert "good: 4 of 5 videos" in said(capsys, check, data)
 
 
 def test_a_bad_cache_is_exit_status_1_and_a_list(data, capsys):

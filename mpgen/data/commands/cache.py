@@ -7,10 +7,10 @@ from typing import Literal
 
 import yaml
 
-from mpgen.atomic import replacing
+from mpgen.atomic import write_text
 from mpgen.data.build import TIMEOUT_SECONDS, build_cache
 from mpgen.data.cache import CacheDirectory, CacheIndex, CacheSettings
-from mpgen.data.manifest import read_manifest, training_records
+from mpgen.data.manifest import read_training_records
 from mpgen.data.parts import Part
 from mpgen.encoders.base import Encoders
 from mpgen.encoders.hunyuan import HunyuanEncoders
@@ -102,7 +102,7 @@ def cache(
     settings = replace(usual, **{name: value for name, value in given.items() if value is not None})
     _refuse_senseless(settings, chosen)
     chosen.check()
-    manifest = read_manifest(data / "manifest.csv")
+    records, bad_rows = read_training_records(data / "manifest.csv")
     directory = CacheDirectory.of(data / "cache", settings, chosen.fingerprint)
     directory.begin(settings, chosen.fingerprint)
     print(f"{directory.path}: {settings.summary}, {type(chosen).__name__}")
@@ -110,11 +110,11 @@ def cache(
         print(f"  {line}")
     began = time.monotonic()
     index = build_cache(
-        training_records(manifest, data / "manifest.csv"),
+        records,
         chosen,
         settings,
         data / "cache",
-        manifest_rejects=manifest.rejects,
+        manifest_rejects=bad_rows,
         part=share,
         num_workers=num_workers,
         timeout_seconds=timeout_seconds,
@@ -167,8 +167,7 @@ def _write_overlay(data: Path, encoders: Encoders, settings: CacheSettings) -> N
         f"#   mpgen fit --config CONFIG --config {data / 'training.yaml'}\n"
         f"# The model's denoiser.layout.section must be {settings.section_latent_frames}, or another cache is made.\n"
     )
-    with replacing(data / "training.yaml") as half_written:
-        half_written.write_text(head + yaml.safe_dump({"data": keys}, sort_keys=False), encoding="utf-8")
+    write_text(data / "training.yaml", head + yaml.safe_dump({"data": keys}, sort_keys=False))
 
 
 def _say(data: Path, index: CacheIndex, settings: CacheSettings, seconds: float) -> None:
@@ -180,6 +179,8 @@ def _say(data: Path, index: CacheIndex, settings: CacheSettings, seconds: float)
         f"{len(index.entries)} videos{share}, {sections} sections, {hours:.2f} h; "
         f"encoded now: {index.encoded}{stale} in {seconds:.0f} s"
     )
+    if index.sourceless:
+        print(f"of {index.sourceless} the source is gone; what was cached of them is used")
     if index.rejected:
         print(f"rejected: {index.rejected}, see {index.rejects_file}; --retry_failed true tries them again")
     print(f"settings for training: {data / 'training.yaml'}")

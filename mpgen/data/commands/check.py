@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mpgen.data.cache import CacheDirectory
 from mpgen.data.check import check_cache, write_findings
-from mpgen.data.manifest import read_manifest, training_records
+from mpgen.data.manifest import read_training_records
 
 SHOWN = 3  # findings of a kind
 
@@ -37,14 +37,15 @@ def check(data: Path, /, fast: bool = False, fingerprint: str | None = None) -> 
         fingerprint: which cache, if DATA holds several; the beginning of its name is enough.
     """
     directory = CacheDirectory.find(data / "cache", fingerprint)
-    manifest = read_manifest(data / "manifest.csv")
-    records = training_records(manifest, data / "manifest.csv")
+    records, bad_rows = read_training_records(data / "manifest.csv")
     checked = check_cache(records, directory, headers_only=fast)
     hours = directory.settings.hours(checked.sections, checked.videos)
     print(f"{directory.path}: {directory.settings.summary}")
     print(f"good: {checked.videos} of {len(records)} videos, {checked.sections} sections, {hours:.2f} h")
-    if checked.failed or manifest.rejects:
-        print(f"rejected: {checked.failed} that cannot be used, {len(manifest.rejects)} bad rows of the manifest")
+    if checked.failed or bad_rows:
+        print(f"rejected: {checked.failed} that cannot be used, {len(bad_rows)} bad rows of the manifest")
+    if checked.sourceless:
+        print(f"of {checked.sourceless} the source is gone; what was cached of them can be trained on")
     if checked.leftovers:
         size = sum(file.stat().st_size for file in checked.leftovers) / 1e6
         print(f"left by killed processes: {len(checked.leftovers)} files .*.tmp, {size:.1f} MB; nobody reads them")

@@ -7,7 +7,7 @@ import numpy as np
 
 from mpgen.data.cache import CacheDirectory, CacheSettings, open_cache
 from mpgen.data.curriculum import Curriculum, Groups, Sorted, plan_epoch, summarise_plan
-from mpgen.data.manifest import read_manifest, training_records
+from mpgen.data.manifest import read_training_records
 from mpgen.errors import UserError
 
 BAR = 40
@@ -42,7 +42,7 @@ def plan(
     if world_size < 1 or batch_size < 1:
         raise UserError(f"--world_size {world_size} --batch_size {batch_size}: wanted at least 1 rank and 1 video")
     directory = CacheDirectory.find(data / "cache", fingerprint)
-    index = open_cache(training_records(read_manifest(data / "manifest.csv"), data / "manifest.csv"), directory)
+    index = open_cache(read_training_records(data / "manifest.csv")[0], directory)
     counts = np.array([entry.num_sections for entry in index.split(split)])
     if not len(counts):
         raise UserError(f"{directory.path}: no usable video in split `{split}`, see {index.rejects_file}")

@@ -9,18 +9,18 @@ import torch
 from jaxtyping import UInt8
 from torchvision.models.optical_flow import raft_large
 
-from mpgen.data.curate.scores import FPS, Look
+from mpgen.data.curate.scores import FPS, FrameScorer
 from mpgen.errors import UserError
 
-STEP_FRAMES = FPS // 8  # VBench looks eight times a second
+STEP_FRAMES = FPS // 8  # VBench scorers eight times a second
 LARGEST = 0.05
 ITERATIONS = 20
 
 
-class RaftFlow(Look):
+class RaftFlow(FrameScorer):
     """The mean of the 5 % largest flows between frames an eighth of a second apart.
 
-    VBench looks at the full picture; this at the small one of the other scores, against a threshold that goes with the
+    VBench measures the full picture; this the small one of the other scores, against a threshold that goes with the
     size as VBench's does.
 
     Args:

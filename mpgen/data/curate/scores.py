@@ -84,7 +84,7 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-class Look(ABC):
+class FrameScorer(ABC):
     """Something that sees every frame of a clip once and then says what it found."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class Look(ABC):
         """Fields of `ClipScores`."""
 
 
-class Meter(Look):
+class Meter(FrameScorer):
     """Motion, freezes, black and borders, in numpy."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 Detectors are called, never subclassed: their interface is declared unstable, so the extra `mpgen[data]` pins it. The
 adaptive detector finds hard cuts and is not fooled by fast pans, but it misses most dissolves and fades; these change
-the histogram of luma, seen over a quarter of a second. What looks again as before soon after was a flash, and no cut.
+the histogram of luma, seen over a quarter of a second. What scorers again as before soon after was a flash, and no cut.
 TransNetV2 finds dissolves too, with weights of yours.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, Look
+from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, FrameScorer
 from mpgen.errors import UserError
 
 SHORTEST_SHOT_SECONDS = 0.6
@@ -19,7 +19,7 @@ FLASH_FRAMES = FPS // 6
 SOFT_STEP = FPS // 4  # a dissolve of a second changes little from one frame to the next
 
 
-class ShotDetectors(Look):
+class ShotDetectors(FrameScorer):
     """Cuts and soft cuts of one clip.
 
     Args:

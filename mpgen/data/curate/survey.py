@@ -9,7 +9,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, Look, Span
+from mpgen.data.curate.scores import FPS, HEIGHT_PX, WIDTH_PX, ClipScores, FrameScorer, Span
 from mpgen.video.clock import MIN_DECODED, TimedFrame, declared_seconds, require_rate, resample, timed_frames
 from mpgen.video.errors import VideoError
 from mpgen.video.opening import open_video
@@ -17,9 +17,9 @@ from mpgen.video.upright import has_alpha, shown_size, upright_rgb
 
 
 def survey_clip(
-    path: Path, start_seconds: float | int, end_seconds: float | int | None, looks: Sequence[Look]
+    path: Path, start_seconds: float | int, end_seconds: float | int | None, scorers: Sequence[FrameScorer]
 ) -> ClipScores:
-    """Shows a clip to `looks`, small and at `FPS`, and puts together what they found.
+    """Shows a clip to `scorers`, small and at `FPS`, and puts together what they found.
 
     Pictures are squeezed to the size whole, so that borders are seen too.
 
@@ -27,7 +27,7 @@ def survey_clip(
         path: any file FFmpeg reads.
         start_seconds: counted from the first frame.
         end_seconds: exclusive; None is the file's end.
-        looks: each is used for this clip only.
+        scorers: each is used for this clip only.
 
     Raises:
         VideoError: nothing of it can be used: reason `missing`, `corrupt_open`, `no_video_stream`, `too_large`,
@@ -53,8 +53,8 @@ def survey_clip(
                 shown = frame
                 if frame.mended:
                     flags.add("clock")
-                for look in looks:
-                    look.see(num_frames, small)
+                for scorer in scorers:
+                    scorer.see(num_frames, small)
                 num_frames += 1
         except VideoError as error:
             if num_frames == 0:
@@ -79,7 +79,7 @@ def survey_clip(
         flags=tuple(sorted(flags)),
         detail=detail,
         gaps=tuple((first, min(end, num_frames)) for first, end in gaps if first < num_frames),
-        **{name: value for look in looks for name, value in look.found().items()},
+        **{name: value for scorer in scorers for name, value in scorer.found().items()},
     )
 
 

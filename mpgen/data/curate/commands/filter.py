@@ -1,18 +1,17 @@
 """`mpgen data filter`: decide by the scores which spans to train on."""
 
-import csv
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from mpgen.atomic import replacing
 from mpgen.data.curate.captions import CaptionChoice
 from mpgen.data.curate.filters import Rejection, Segment, Thresholds, verdict
 from mpgen.data.curate.score_files import ScoredClip, file_size, find_scores, read_scores
 from mpgen.data.curate.scores import FPS, ClipScores
 from mpgen.data.curate.sources.clip import SourceClip, read_clips
+from mpgen.data.records import write_table
 from mpgen.errors import UserError
 from mpgen.video.workers import Failure
 
@@ -160,10 +159,7 @@ def _held_out(video_ids: set[str], count: int) -> set[str]:
 
 
 def _write(path: Path, kind: type, rows: Iterable) -> None:
-    with replacing(path) as half_written, half_written.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(kind))
-        writer.writerows(astuple(row) for row in rows)
+    write_table(path, [field.name for field in fields(kind)], map(astuple, rows))
 
 
 def _print_table(

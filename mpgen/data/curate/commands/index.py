@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
-from mpgen.atomic import replacing
 from mpgen.data.curate.captions import CaptionChoice
 from mpgen.data.curate.sources import SOURCES, SourceName
-from mpgen.data.curate.sources.base import Found
+from mpgen.data.curate.sources.base import FoundClip
 from mpgen.data.curate.sources.clip import SourceClip, read_clips, write_clips
-from mpgen.data.records import Reject, count_reasons
-from mpgen.data.table import find_encoding
+from mpgen.data.encodings import find_encoding
+from mpgen.data.records import Reject, count_reasons, write_table
 from mpgen.errors import UserError
 
 INDEX, REJECTS = "index.jsonl", "index_rejects.csv"
@@ -84,7 +83,9 @@ def index(
     print(f"next:\n  mpgen data score {output}")
 
 
-def _collect(rows: Iterable[Found | Reject], output: Path, others: Iterable[SourceClip], min_seconds: float) -> Indexed:
+def _collect(
+    rows: Iterable[FoundClip | Reject], output: Path, others: Iterable[SourceClip], min_seconds: float
+) -> Indexed:
     """Clips by their files: the same span of a file again, also of another collection, is a duplicate."""
     inside = os.path.abspath(output) + os.sep
     owner = {(clip.path, clip.start_seconds, clip.end_seconds): clip for clip in others}
@@ -165,7 +166,4 @@ def _write_rejects(path: Path, name: str, rejects: Iterable[Reject]) -> None:
             lines = [tuple(cells) for cells in csv_module.reader(file)][1:]
     kept = [line for line in lines if line[0] != name]
     new = [(name, *map(str, astuple(reject))) for reject in rejects]
-    with replacing(path) as half_written, half_written.open("w", encoding="utf-8", newline="") as file:
-        writer = csv_module.writer(file)
-        writer.writerow(_HEADER)
-        writer.writerows(sorted([*kept, *new], key=lambda line: (line[0], int(line[1]), *line[2:])))
+    write_table(path, _HEADER, sorted([*kept, *new], key=lambda line: (line[0], int(line[1]), *line[2:])))

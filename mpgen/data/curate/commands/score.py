@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mpgen.data.curate.score_files import ScoredClip, ScoreSettings, appending, file_size, read_scores, scores_folder
-from mpgen.data.curate.scores import FPS, ClipScores, Look, Meter
+from mpgen.data.curate.scores import FPS, ClipScores, FrameScorer, Meter
 from mpgen.data.curate.shots import ShotDetectors
 from mpgen.data.curate.sources.clip import SourceClip, read_clips
 from mpgen.data.curate.survey import survey_clip
@@ -21,26 +21,26 @@ RETRIED = ("timeout", "crash", "unexpected")
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Which looks a clip gets; made afresh for each, in its worker."""
+class FrameScorers:
+    """Which scorers a clip gets; made afresh for each, in its worker."""
 
     shots: bool
     transnet: Path | None
     raft: Path | None
 
-    def fresh(self) -> list[Look]:
+    def fresh(self) -> list[FrameScorer]:
         """
         Raises:
             UserError: a package or weights are missing.
         """
-        looks: list[Look] = [Meter()]
+        scorers: list[FrameScorer] = [Meter()]
         if self.shots:
-            looks.append(ShotDetectors(self.transnet))
+            scorers.append(ShotDetectors(self.transnet))
         if self.raft is not None:
             from mpgen.data.curate.optical_flow import RaftFlow  # torch, which nothing else here needs
 
-            looks.append(RaftFlow(self.raft))
-        return looks
+            scorers.append(RaftFlow(self.raft))
+        return scorers
 
 
 def score(
@@ -77,8 +77,8 @@ def score(
             f"--num_workers {num_workers} --timeout_seconds {timeout_seconds:g}: "
             "wanted at least 1 process and more than 0 s"
         )
-    looks = Looks(shots, transnet, raft)
-    looks.fresh()  # what is missing is said now, not by every worker
+    scorers = FrameScorers(shots, transnet, raft)
+    scorers.fresh()  # what is missing is said now, not by every worker
     folder = scores_folder(data, ScoreSettings(shots, _hash_of(transnet), _hash_of(raft)))
     mine = [clip for clip in read_clips(data / "index.jsonl") if share.owns(clip.uid)]
     known = read_scores(folder)
@@ -86,7 +86,7 @@ def score(
     print(f"{folder}: {len(mine)} clips in part {part}, {len(mine) - len(todo)} scored before")
     failures: Counter[str] = Counter()
     frames = 0
-    work = partial(score_clip, data, looks)
+    work = partial(score_clip, data, scorers)
     running = run_in_workers(work, todo, num_workers, timeout_seconds)
     with appending(folder, share) as file, tqdm(total=len(todo), desc="score", unit="clip", disable=None) as bar:
         for clip, outcome in running:
@@ -104,9 +104,9 @@ def score(
     print(f"next: mpgen data filter {data}")
 
 
-def score_clip(data: Path, looks: Looks, clip: SourceClip) -> ClipScores:
+def score_clip(data: Path, scorers: FrameScorers, clip: SourceClip) -> ClipScores:
     """Runs in a worker."""
-    return survey_clip(data / clip.path, clip.start_seconds, clip.end_seconds, looks.fresh())
+    return survey_clip(data / clip.path, clip.start_seconds, clip.end_seconds, scorers.fresh())
 
 
 def _is_open(clip: SourceClip, scored: ScoredClip | None, data: Path, retry_failed: bool) -> bool:

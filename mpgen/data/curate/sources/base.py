@@ -11,11 +11,11 @@ from mpgen.data.curate.sources.clip import SourceClip
 from mpgen.data.curate.sources.files import CAMERA_SUFFIXES, VIDEO_SUFFIXES, Files, walk
 from mpgen.data.records import Reject, video_uid
 from mpgen.data.table import read_rows
-from mpgen.errors import UserError
+from mpgen.errors import UserError, printable
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundClip:
     """A clip whose file is there; `seconds` is its length by the table, None where the table does not say."""
 
     clip: SourceClip
@@ -63,7 +63,7 @@ class Source(ABC):
         return csv
 
     @abstractmethod
-    def read(self, name: str, csv: Path | None, root: Path | None) -> Iterator[Found | Reject]:
+    def read(self, name: str, csv: Path | None, root: Path | None) -> Iterator[FoundClip | Reject]:
         """Every row once, in order: a clip with its file, or why not.
 
         Args:
@@ -89,7 +89,7 @@ class TableSource(Source):
             BadRow: it cannot be used.
         """
 
-    def read(self, name: str, csv: Path | None, root: Path | None) -> Iterator[Found | Reject]:
+    def read(self, name: str, csv: Path | None, root: Path | None) -> Iterator[FoundClip | Reject]:
         if csv is None or root is None:
             raise UserError(f"--{'csv' if csv is None else 'root'} is missing: wanted the table and the videos' folder")
         if not csv.is_file():
@@ -111,11 +111,13 @@ class TableSource(Source):
                 yield Reject(row.number, row.cells[self.required[0]], *error.args)
 
 
-def _look_up(name: str, row: int, listing: Listing, videos: Files, cameras: Files) -> Found:
+def _look_up(name: str, row: int, listing: Listing, videos: Files, cameras: Files) -> FoundClip:
     """The clip with its file: its own if there is one, else a span of the whole video."""
     path, start, end = videos.find(*listing.cut), 0.0, None
     if path is None:
         path, start, end = videos.find(*listing.raw), listing.start_seconds, listing.end_seconds
+    if path is not None and printable(path) != path:
+        raise BadRow("bad_name", f"{printable(path)}: its name is not valid Unicode; rename it")
     if path is None:
         raise BadRow("missing", f"no video is named {' or '.join((*listing.cut, *listing.raw))}")
     clip = SourceClip(
@@ -130,7 +132,7 @@ def _look_up(name: str, row: int, listing: Listing, videos: Files, cameras: File
         row=row,
         video_id=listing.video_id,
     )
-    return Found(clip, listing.end_seconds - listing.start_seconds)
+    return FoundClip(clip, listing.end_seconds - listing.start_seconds)
 
 
 def number(cells: Mapping[str, str], column: str) -> float:

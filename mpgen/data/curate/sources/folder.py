@@ -5,13 +5,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mpgen.data.curate.sources.base import BadRow, Found, Source
+from mpgen.data.curate.sources.base import BadRow, FoundClip, Source
 from mpgen.data.curate.sources.clip import SourceClip
 from mpgen.data.curate.sources.files import VIDEO_SUFFIXES, walk
+from mpgen.data.encodings import find_unicode
 from mpgen.data.manifest import read_manifest
 from mpgen.data.records import Reject, video_uid
-from mpgen.data.table import find_encoding
-from mpgen.errors import UserError
+from mpgen.errors import UserError, printable
 
 
 class Folder(Source):
@@ -20,7 +20,7 @@ class Folder(Source):
     With a CSV, only the rows of that, see `mpgen.data.manifest`; its paths are relative to the folder, if one is given.
     """
 
-    def read(self, name: str, csv: Path | None, root: Path | None) -> Iterator[Found | Reject]:
+    def read(self, name: str, csv: Path | None, root: Path | None) -> Iterator[FoundClip | Reject]:
         if csv is not None:
             yield from _read_manifest(name, csv, csv.parent if root is None else root)
             return
@@ -32,6 +32,8 @@ class Folder(Source):
         for number, path in enumerate(videos, start=1):
             clip_id = os.path.relpath(path, root)
             try:
+                if printable(clip_id) != clip_id:
+                    raise BadRow("bad_name", "the file's name is not valid Unicode; rename it")
                 captions = _captions_beside(path, present)
             except BadRow as error:
                 yield Reject(number, clip_id, *error.args)
@@ -46,7 +48,7 @@ class World(Folder):
         return root / "manifest.csv" if csv is None and root is not None else csv
 
 
-def _read_manifest(name: str, csv: Path, folder: Path) -> Iterator[Found | Reject]:
+def _read_manifest(name: str, csv: Path, folder: Path) -> Iterator[FoundClip | Reject]:
     manifest = read_manifest(csv, folder=folder)
     yield from manifest.rejects
     for record in manifest.records:
@@ -58,7 +60,7 @@ def _read_manifest(name: str, csv: Path, folder: Path) -> Iterator[Found | Rejec
 
 def _found(
     name: str, clip_id: str, path: str, start: float, end: float | None, captions: dict[str, str], row: int
-) -> Found:
+) -> FoundClip:
     clip_id = clip_id.replace(os.sep, "/")
     clip = SourceClip(
         uid=video_uid(name, clip_id, start, end),
@@ -72,7 +74,7 @@ def _found(
         row=row,
         video_id=clip_id,
     )
-    return Found(clip, None if end is None else end - start)
+    return FoundClip(clip, None if end is None else end - start)
 
 
 def _captions_beside(path: str, present: set[str]) -> dict[str, str]:
@@ -93,10 +95,15 @@ def _from_json(path: Path) -> dict[str, str]:
     texts = (
         {key: text.strip() for key, text in record.items() if isinstance(text, str)} if isinstance(record, dict) else {}
     )
+    if any(printable(text) != text for text in (*texts, *texts.values())):
+        raise BadRow("bad_caption", f"{path.name}: holds half a character (a lone surrogate), no valid Unicode")
     if not texts:
         raise BadRow("bad_caption", f'{path.name}: wanted an object such as {{"caption": "a cat walks"}}')
     return {"dense" if key == "caption" else key.removesuffix("_caption"): text for key, text in texts.items()}
 
 
 def _read_text(path: Path) -> str:
-    return path.read_text(encoding=find_encoding(path), errors="replace")
+    encoding = find_unicode(path)
+    if encoding is None:
+        raise BadRow("bad_caption", f"{path.name} is neither UTF-8 nor UTF-16; convert it: iconv -f GBK -t UTF-8, say")
+    return path.read_text(encoding=encoding)

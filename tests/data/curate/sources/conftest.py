@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpgen.data.curate.sources.base import Found, Source
+from mpgen.data.curate.sources.base import FoundClip, Source
 from mpgen.data.records import Reject
 
 
@@ -25,14 +25,14 @@ def touch(tmp_path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def read_source(tmp_path) -> Callable[..., tuple[list[Found], list[Reject]]]:
+def read_source(tmp_path) -> Callable[..., tuple[list[FoundClip], list[Reject]]]:
     """What a source makes of a table with such content and a folder."""
 
-    def read(source: Source, content: str | bytes, root: Path) -> tuple[list[Found], list[Reject]]:
+    def read(source: Source, content: str | bytes, root: Path) -> tuple[list[FoundClip], list[Reject]]:
         csv = tmp_path / "table.csv"
         csv.write_bytes(content.encode() if isinstance(content, str) else content)
         rows = list(source.read("name", csv, root))
-        found = [row for row in rows if isinstance(row, Found)]
+        found = [row for row in rows if isinstance(row, FoundClip)]
         return found, [row for row in rows if isinstance(row, Reject)]
 
     return read

@@ -1,16 +1,19 @@
 """A folder of anybody's videos, a manifest, and the built-in world."""
 
 import json
+import os
 
 import pytest
 
-from mpgen.data.curate.sources.base import Found
+from mpgen.data.curate.commands.index import index
+from mpgen.data.curate.sources.base import FoundClip
 from mpgen.data.curate.sources.folder import Folder, World
+from mpgen.data.records import Reject
 from mpgen.errors import UserError
 
 
 def clips(source, csv, root):
-    return [row.clip for row in source.read("own", csv, root) if isinstance(row, Found)]
+    return [row.clip for row in source.read("own", csv, root) if isinstance(row, FoundClip)]
 
 
 def test_every_video_below_the_folder_is_a_clip_in_order(touch):
@@ -20,10 +23,11 @@ def test_every_video_below_the_folder_is_a_clip_in_order(touch):
     assert found[1].path == str(root / "b.mp4")
 
 
-def test_a_text_beside_a_video_is_its_caption_whatever_wrote_it(touch):
-    root = touch("a.mp4", "b.mp4")
+def test_a_text_beside_a_video_is_its_caption_if_it_is_unicode(touch):
+    root = touch("a.mp4", "b.mp4", "c.mp4")
     (root / "a.txt").write_bytes("\ufeffa café\r\n".encode())
-    (root / "b.txt").write_bytes("a café".encode("cp1252"))
+    (root / "b.txt").write_bytes("a café".encode("utf-16"))
+    (root / "c.txt").write_bytes("a café".encode("cp1252"))  # or another encoding: nobody can tell
     assert [clip.captions for clip in clips(Folder(), None, root)] == [{"dense": "a café"}] * 2
 
 
@@ -77,3 +81,23 @@ def test_nothing_given_is_told():
         list(Folder().read("own", None, None))
     with pytest.raises(UserError, match="--root is missing"):
         list(World().read("own", World().table(None, None), None))
+
+
+def test_a_name_or_caption_that_is_no_unicode_costs_its_own_row(tmp_path):
+    root = tmp_path / "videos"
+    root.mkdir()
+    for name in ("good", "half", "gbk", "wide"):
+        (root / f"{name}.mp4").touch()
+    with open(os.fsencode(root) + b"/caf\xe9.mp4", "wb"):
+        pass
+    (root / "half.json").write_text('{"caption": "a \\ud83d cat"}')
+    (root / "gbk.txt").write_bytes("一只猫走过花园".encode("gbk"))
+    (root / "wide.txt").write_text("一只猫", encoding="utf-16")
+    rows = list(Folder().read("mine", None, root))
+    found = {row.clip.clip_id: row.clip.captions for row in rows if isinstance(row, FoundClip)}
+    assert found == {"good.mp4": {}, "wide.mp4": {"dense": "一只猫"}}
+    reasons = {row.reason for row in rows if isinstance(row, Reject)}
+    assert reasons == {"bad_caption", "bad_name"}
+    output = tmp_path / "data"
+    index("folder", output, root=root)
+    assert sum("bad_" in line for line in (output / "index_rejects.csv").read_text().splitlines()) == 3
