@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpgen.errors import UserError
+from mpgen.errors import UserError, printable
 from mpgen.video.errors import VideoError
 from mpgen.video.opening import open_video
 
@@ -124,7 +124,7 @@ def require_pairs(library: Library, source: Path) -> None:
 
 def _from_folder(folder: Path) -> dict[tuple[str, str], Path]:
     paths = (path for path in sorted(folder.glob("*/*.mp4")) if not path.name.startswith("."))
-    return {(path.stem, path.parent.name): path for path in paths}
+    return {(printable(path.stem), printable(path.parent.name)): path for path in paths}
 
 
 def _from_csv(table: Path) -> dict[tuple[str, str], Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpgen.data.suite import SuiteRow
-from mpgen.errors import UserError
+from mpgen.errors import UserError, printable
 from mpgen.evaluation.sidecar import ALL_GENERATED, Generated, read_sidecar, sidecar_of
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif")
@@ -20,7 +20,7 @@ class Video:
 
     Args:
         path: of the file.
-        name: its path in the folder, without the ending.
+        name: its path in the folder, without the ending; what is no valid Unicode is written as escapes.
         method: what made it: the manifest's, else the sidecar's, else the sub-folder's name, else the folder's.
         prompt: its text, if known.
         generated: what in it was generated.
@@ -67,17 +67,19 @@ def find_videos(
             continue
         if path.suffix.lower() not in SUFFIXES:
             if path not in sidecars:
-                skipped.append(Skipped(inside.as_posix(), f"not a video: wanted one of {' '.join(SUFFIXES)}"))
+                skipped.append(
+                    Skipped(printable(inside.as_posix()), f"not a video: wanted one of {' '.join(SUFFIXES)}")
+                )
             continue
         row = SuiteRow("") if rows is None else _row_of(inside, rows)
         if row is None:
-            skipped.append(Skipped(inside.as_posix(), "not in the manifest"))
+            skipped.append(Skipped(printable(inside.as_posix()), "not in the manifest"))
             continue
         used.add(row.name)
         try:
             found.append(_describe(path, inside, folder, row))
         except UserError as error:
-            skipped.append(Skipped(inside.as_posix(), str(error)))
+            skipped.append(Skipped(printable(inside.as_posix()), str(error)))
     skipped += [Skipped(name, "in the manifest, but there is no such video") for name in rows or () if name not in used]
     return found, skipped
 
@@ -94,9 +96,9 @@ def _describe(path: Path, inside: Path, folder: Path, row: SuiteRow) -> Video:
     of_folder = inside.parts[0] if len(inside.parts) > 1 else folder.resolve().name
     return Video(
         path=path,
-        name=inside.with_suffix("").as_posix(),
-        method=row.method or sidecar.method or of_folder,
-        prompt=row.prompt or sidecar.prompt,
+        name=printable(inside.with_suffix("").as_posix()),
+        method=printable(row.method or sidecar.method or of_folder),
+        prompt=printable(row.prompt or sidecar.prompt),
         generated=sidecar.generated,
         promised_frames=sidecar.promised_frames,
         promised_seconds=row.seconds,

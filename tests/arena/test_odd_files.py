@@ -1,5 +1,6 @@
 """One odd video costs itself: a line, and the study goes on without it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -73,3 +74,13 @@ def test_an_odd_size_that_has_no_degraded_copy_is_compared_all_the_same(tmp_path
     library, files = prepare(read_library(tmp_path / "videos"), tmp_path / "sent", degraded_copies=2, seed=0)
     assert (len(library.videos), library.rejected) == (2, ())
     assert all(len(key) == 2 for key in files)
+
+
+def test_a_name_that_is_no_valid_unicode_is_shown_with_escapes(video_folder, tmp_path):
+    shutil.copytree(video_folder, tmp_path / "videos")
+    for method in METHODS[:2]:
+        folder = tmp_path / "videos" / method
+        shutil.copy(folder / f"{PROMPTS[0]}.mp4", folder / os.fsdecode(b"\xe9.mp4"))
+    library = read_library(tmp_path / "videos")
+    assert library.rejected == ()
+    assert {prompt for prompt, _ in library.videos} == {*PROMPTS, "\\udce9"}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 
 import numpy as np
@@ -130,9 +131,12 @@ def test_one_odd_file_costs_itself(tmp_path, write, moving, capsys):
     write(folder / "two.mp4", moving(5, 2, 48))
     (folder / "empty.mp4").write_bytes(b"")
     (folder / f"{'j' * 250}.json").write_text("{}")
+    write(folder / "good.mp4", moving(5)).rename(folder / os.fsdecode(b"caf\xe9.mp4"))
+    write(folder / "prompt.mp4", moving(5))
+    (folder / "prompt.json").write_text('{"prompt": "\\ud800"}')
     evaluate(folder, tmp_path / "out", metrics="proxies")
     record = record_of(tmp_path / "out")
-    assert {video["name"] for video in record["videos"]} == {"n" * 251, "two"}
+    assert {video["name"] for video in record["videos"]} == {"n" * 251, "two", "prompt", "caf\\udce9"}
     assert {one["video"] for one in record["skipped"]} == {"empty", f"{'j' * 250}.json"}
     assert not any("\n" in one["reason"] for one in record["skipped"])
 
