@@ -7,9 +7,12 @@ import pytest
 import torch
 import yaml
 
+from mpgen.conditioning import Widths
 from mpgen.data.curate.sources.base import Found
+from mpgen.denoiser import DenoiserConfig
 from mpgen.evaluation.proxies import Picture
 from mpgen.sampling import euler
+from mpgen.training.dry_run import Shape, count_context
 from mpgen.training.forcing import SectionPass
 
 GUIDE = Path(__file__).parents[1] / ".github" / "CONTRIBUTING.md"
@@ -24,6 +27,39 @@ def recipe(heading: str) -> dict:
     names = {"__name__": __name__}
     exec(re.findall(r"^```python\n(.*?)^```$", section(heading), re.MULTILINE | re.DOTALL)[0], names)
     return names
+
+
+def test_the_memory_changes_the_velocity_and_gets_gradients(make_denoiser, make_conditioning, latents):
+    memory = recipe("A memory")["RunningMean"](keep=0.5, grid=(2, 3))
+    denoiser, conditioning = make_denoiser(memory=memory), make_conditioning(4)
+
+    def velocity(seen: int) -> torch.Tensor:
+        past = denoiser.begin(latents(1, 1), conditioning, keep=2).after(latents(1, 3, seed=seen))
+        context = past.from_memory_alone(torch.tensor([True])).pack()
+        return denoiser(latents(1, 3, seed=7), torch.tensor([0.5]), context, conditioning)
+
+    assert not torch.allclose(velocity(1), velocity(2))
+    velocity(1).square().mean().backward()
+    assert all(bool(parameter.grad.any()) for parameter in denoiser.memory.parameters())
+
+
+def test_the_backbone_uses_memory_trains_and_can_be_planned(make_denoiser, make_conditioning, latents):
+    names = recipe("A backbone")
+    sizes = {"width": 32, "heads": 2, "head_dim": 16, "rope_axes": (4, 6, 6), "depths": (2,)}
+    backbone = names["PlainConfig"](**sizes, widths=Widths(latents=3, text=10))
+    memory = recipe("A memory")["RunningMean"](grid=(2, 3))
+    denoiser, conditioning = make_denoiser(backbone=backbone, memory=memory), make_conditioning(4, 2)
+    denoiser.backbone.initialise_additions()
+    past = denoiser.begin(latents(2, 1), conditioning, keep=2).after(latents(2, 3, seed=1))
+    velocity = denoiser(latents(2, 3, seed=7), torch.tensor([0.5, 0.9]), past.pack(), conditioning)
+    assert velocity.shape == latents(2, 3).shape
+    velocity.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in denoiser.parameters())
+    assert {n for n, _ in denoiser.backbone.named_parameters() if n.startswith(denoiser.backbone.head_names)} == {
+        f"{layer}.{kind}" for layer in ("norm_out.linear", "proj_out") for kind in ("weight", "bias")
+    }
+    config = DenoiserConfig(backbone=backbone, memory=memory, layout=denoiser.layout)
+    assert count_context(config, Shape(2, 6, 10, 4, 4)) > 0
 
 
 def test_the_forcing_carries_the_data_with_noise_and_no_gradient():

@@ -193,8 +193,8 @@ def _batch(denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dty
         conditioning=Conditioning(
             zeros(shape.text_tokens, widths.text),
             text_mask,
-            zeros(widths.pooled),
-            zeros(shape.image_tokens, widths.image),
+            zeros(widths.pooled or 0),
+            zeros(shape.image_tokens, widths.image or 0),
         ),
         num_sections=num_sections,
         uids=tuple(str(video) for video in range(shape.videos)),
