@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from mpgen.conditioning import Widths
-from mpgen.data.curate.sources.base import Found
+from mpgen.data.curate.sources.base import FoundClip
 from mpgen.denoiser import DenoiserConfig
 from mpgen.evaluation.proxies import Picture
 from mpgen.sampling import euler
@@ -98,7 +98,7 @@ def test_the_source_lists_spans_of_whole_videos_and_says_what_is_wrong(tmp_path)
     rows = ["clip,video,start,end,text", "robin_1,robin,0,2.5,a robin sings", "robin_2,robin,x,5,", "wren_1,wren,0,1,"]
     (tmp_path / "birds.csv").write_text("\n".join(rows))
     first, second, third = recipe("A dataset source")["Birds"]().read("birds", tmp_path / "birds.csv", tmp_path)
-    assert isinstance(first, Found)
+    assert isinstance(first, FoundClip)
     assert (first.clip.start_seconds, first.clip.end_seconds) == (0.0, 2.5)
     assert first.clip.captions == {"dense": "a robin sings"}
     assert (second.reason, third.reason) == ("bad_span", "missing")

@@ -1,4 +1,4 @@
-"""Ratios that the README states, measured in one run on this machine.
+"""Ratios that tools/README.md states, measured in one run on this machine.
 
     python tools/benchmark.py forcing            # a Direct Forcing step against a Teacher and a Student Forcing step
     python tools/benchmark.py length             # time and memory of 100 generated sections

@@ -15,7 +15,7 @@ from mpgen.training.schedule import WarmupCosine
 HELP = """\
 Memory of each GPU, traffic and days of a training run, and what else would fit.
 
-Example: mpgen plan --config configs/stage1_memorypack.yaml --gpus 64 --gpu_memory_gb 80
+Example: mpgen plan --config configs/stage1_memorypack.yaml --config configs/hardware/multi_node.yaml --gpus 64
 
 Every option of mpgen fit may follow, such as --trainer.strategy fsdp2 or --model.recompute full.
 Parameters, operations and activations are counted by running one step on tensors without data.

@@ -46,7 +46,9 @@ WEIGHTS = (
     "weights to begin from: stage 1 leaves them there (mpgen fit --config configs/stage1_memorypack.yaml), released "
     "ones come from where configs/model/hunyuan_13b.yaml says"
 )
-MANIFEST = "a CSV with a column `video`, see README; or the built-in world: --config configs/data/world.yaml"
+MANIFEST = (
+    "a CSV with a column `video`, see mpgen/data/README.md; or the built-in world: --config configs/data/world.yaml"
+)
 
 # Lightning's remarks that ask nothing of the user, by their beginnings: what the machine lacks, advertisements ...
 CHATTER = ("GPU available:", "TPU available:", "💡 Tip:")

@@ -135,7 +135,9 @@ def _chosen(encoders: str | Encoders, weights: Path | None) -> tuple[Encoders, C
     if weights is not None and choice.weights is None:
         raise UserError(f"--weights {weights}: the {encoders} encoders have their own; wanted none")
     if weights is None and choice.needs_weights:
-        raise UserError(f"--encoders {encoders}: wanted --weights, the folder of the released pipeline (see README)")
+        raise UserError(
+            f"--encoders {encoders}: wanted --weights, the released pipeline's folder (see configs/README.md)"
+        )
     return choice.encoders(**({} if weights is None else {choice.weights: weights})), choice.settings
 
 
