@@ -1,4 +1,4 @@
-"""The data guide's "From a CSV to training", command by command, on small videos in the layouts that are published.
+"""The data guide, "from a CSV to training", command by command, on small videos in the layouts that are published.
 
 Only what does not fit two cores is replaced: the encoders, the sizes and the network.
 """
@@ -56,11 +56,10 @@ trainer:
 
 
 def readme_commands() -> list[list[str]]:
-    """The words of each command of the README's section, without the program."""
+    """The words of each command of the guide's first block, without the program."""
     guide = (ROOT / "mpgen" / "data" / "README.md").read_text(encoding="utf-8")
-    section = guide.split("## From a CSV to training")[1].split("\n## ")[0]
-    block = section.split("```bash\n")[1].split("```")[0]
-    return [shlex.split(line.removeprefix(".venv/bin/mpgen ")) for line in block.splitlines()]
+    block = guide.split("```bash\n")[1].split("```")[0]
+    return [shlex.split(line.removeprefix("mpgen ")) for line in block.splitlines()]
 
 
 def in_small(words: list[str]) -> list[str]:
