@@ -187,7 +187,7 @@ FAULTS = {
     "nothing": ({}, "it is empty"),
     "no such layer": ({"blocks.0.attn.lora_A.weight": (3, 32)}, r"1 unexpected \(blocks.0.attn.lora_A.weight\)"),
     "text encoder": ({"lora_te_layers_0.lora_down.weight": (3, 32)}, r"unexpected \(lora_te_layers_0"),
-    "a bias": ({f"{LAYERS[0]}.diff_b": (32,)}, r"unexpected \(transformer_blocks.0.attn.to_k.diff_b\)"),
+    "a bias": ({f"{LAYERS[0]}.lora_B.bias": (32,)}, r"unexpected \(transformer_blocks.0.attn.to_k.lora_B.bias\)"),
     "layer 7": ({"transformer_blocks.7.attn.to_q.lora_A.weight": (3, 32)}, "1 unexpected"),
     "half": ({GOOD[0]: (3, 32)}, f"half an adapter of {LAYERS[0]}"),
     "other rows": ({GOOD[0]: (3, 32), GOOD[1]: (40, 3)}, "wanted 32 rows and 32 columns"),

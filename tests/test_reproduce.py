@@ -162,8 +162,8 @@ def write_scores(folder: Path, found: float, remembered: tuple[bool, ...]) -> No
     ]
     bins = [{"low": low, "identity": {"mean": mean, "count": 3}} for low, mean in ((0.0, 0.5), (1.5, 0.0))]
     recall = {"videos": [{"recalls": recalls}], "summary": {}, "recall": {"generated": bins, "shuffled": bins}}
-    place = {"returns": [[10.0, 30.0], [50.0, 28.0], [290.0, 25.0]]}
-    minutes = {"videos": [{"place": place, "pixel_frames": 7201, "fps": 24}, {"place": None}], "summary": {}}
+    revisits = {"returns": [[10.0, 30.0], [50.0, 28.0], [290.0, 25.0]]}
+    minutes = {"videos": [{"revisits": revisits, "pixel_frames": 7201, "fps": 24}, {"revisits": None}], "summary": {}}
     for suite, record in (("return", recall), ("drift", drift), ("recall", recall), ("minutes", minutes)):
         path = folder / f"{suite}_scores" / "scores.json"
         path.parent.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.scores["expected identity, elsewhere"] == 1.0
     assert first.scores["place PSNR, first minute of five"] == pytest.approx(29)
     assert first.scores["place PSNR, last minute"] == pytest.approx(25)
-    assert first.scores["time a step"] == 2.0
+    assert first.scores["time an update"] == 2.0
     assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
     assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
     assert math.isnan(first.curve[1])
