@@ -138,6 +138,8 @@ class Runner:
             command = [sys.executable, *arguments]
             process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment)
             self.running.add(process)
+            if self.stopped.is_set():  # since it was asked for, above
+                process.terminate()
             status = process.wait()
             self.running.discard(process)
         spent += time.monotonic() - began
