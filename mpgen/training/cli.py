@@ -5,6 +5,7 @@ import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 # Imported so that a config may give their classes by short names.
@@ -36,7 +37,7 @@ from mpgen.training.callbacks.throughput import Throughput
 from mpgen.training.callbacks.watch import Watch, first_failure
 from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_whole, read_whole
 from mpgen.training.module import LongVideoModule
-from mpgen.training.ownership import changed_identity, own
+from mpgen.training.ownership import changed_identity, owned
 from mpgen.training.parameters import select_trainable
 
 # What follows from what: the key on the left cannot be given.
@@ -187,8 +188,6 @@ class MpgenCLI(LightningCLI):
         return super()._instantiate_trainer(config, [*callbacks, *own])
 
     def before_fit(self) -> None:
-        if self.trainer.is_global_zero:
-            self.lock = own(Path(self.trainer.default_root_dir))
         if self._resolve_checkpoint() is None and self._kept() and not self.trainer.fast_dev_run:
             raise UserError(
                 f"{self._kept()[0]} is of an earlier run\n"
@@ -203,6 +202,11 @@ class MpgenCLI(LightningCLI):
         if found is not None:
             # Lightning counts steps on from a checkpoint for `fit` only, and samples are filed by them.
             self.trainer.fit_loop.load_state_dict(found.content["loops"]["fit_loop"])
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        is_owner = subcommand == "fit" and rank_zero_only.rank == 0
+        with owned(Path(self.trainer.default_root_dir)) if is_owner else nullcontext():
+            super()._run_subcommand(subcommand)
 
     def fit(self, **arguments: Any) -> None:
         """Trains; a run that was stopped ends with the closing words too, and with its signal's exit status."""

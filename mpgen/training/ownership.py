@@ -4,8 +4,9 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
@@ -17,28 +18,28 @@ LOCK = ".owner"
 IDENTITY = ("forcing", "target", "sigma", "memory_sections", "guidance_scale", "seed", "init_from")
 
 
-def own(run: Path) -> TextIO:
-    """Takes the folder for this process until the returned file is closed or the process ends, however it ends.
+@contextmanager
+def owned(run: Path) -> Iterator[None]:
+    """The folder is this process's inside; if the process ends, however it ends, it is free again.
 
     Raises:
         UserError: another process has it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    file = (run / LOCK).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    with (run / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise UserError(
+                f"{run} is in use by {owner}: wait until that run ends, or give another folder (--run)"
+            ) from None
         file.seek(0)
-        owner = file.read().strip() or "another process"
-        file.close()
-        raise UserError(
-            f"{run} is in use by {owner}: wait until that run ends, or give another folder (--run)"
-        ) from None
-    file.seek(0)
-    file.truncate()
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    return file
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 def changed_identity(before: str, now: str) -> list[str]:

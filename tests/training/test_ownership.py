@@ -5,19 +5,20 @@ import pytest
 import yaml
 
 from mpgen.errors import UserError
-from mpgen.training.ownership import changed_identity, own
+from mpgen.training.ownership import changed_identity, owned
 
 
 def test_a_folder_has_one_owner_and_is_free_again_when_it_ends(tmp_path):
-    program = "import sys, pathlib; from mpgen.training.ownership import own; f = own(pathlib.Path(sys.argv[1])); "
-    program += "print('mine', flush=True); sys.stdin.read()"
+    program = "import sys, pathlib\nfrom mpgen.training.ownership import owned\n"
+    program += "with owned(pathlib.Path(sys.argv[1])): print('mine', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", program, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"mine\n"
-        with pytest.raises(UserError, match=rf"in use by process {other.pid} on .*--run"):
-            own(tmp_path / "run")
+        with pytest.raises(UserError, match=rf"in use by process {other.pid} on .*--run"), owned(tmp_path / "run"):
+            pass
         other.kill()
-    own(tmp_path / "run").close()
+    with owned(tmp_path / "run"):
+        assert (tmp_path / "run" / ".owner").exists()
 
 
 BEFORE = {
