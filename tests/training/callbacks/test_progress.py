@@ -30,7 +30,7 @@ class BarsFirstStep(ResumedProgressBar):
 
 
 def test_a_resumed_bar_counts_on_from_what_was_done(fit, make_module, make_small_data, tmp_path):
-    whole, resumed = BarsFirstStep(), BarsFirstUpdate()
+    whole, resumed = BarsFirstStep(), BarsFirstStep()
     fit(make_module(), make_small_data(), tmp_path, 1, callbacks=[whole], enable_progress_bar=True)
     last = tmp_path / "last.ckpt"
     fit(make_module(), make_small_data(), tmp_path, 2, callbacks=[resumed], enable_progress_bar=True, ckpt_path=last)
