@@ -36,7 +36,7 @@ class SampleScores(pl.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        folder = Path(trainer.default_root_dir) / "samples" / f"update{trainer.global_step:08d}"
+        folder = Path(trainer.default_root_dir) / "samples" / f"step{trainer.global_step:08d}"
         if trainer.sanity_checking or not folder.is_dir():
             return
         scores = score_samples(folder, self.settings)

@@ -31,7 +31,7 @@ def test_help_of_the_verbs_imports_nothing_heavy():
     ("argv", "said"),
     [
         (["serv"], "'serv' is not a command of `mpgen arena`: did you mean 'serve'?"),
-        (["serve"], "--videos is missing"),
+        (["serve"], "required: videos"),
         (["serve", "--videos", "nowhere"], "nowhere does not exist, wanted a folder of METHOD/NAME.mp4 or a CSV"),
         (["serve", "--videos", "v", "--questions", '["taste"]'], "'taste' is not a question, wanted some of overall"),
         (["serve", "--videos", "v", "--questions", '["motion", "motion"]'], "each once"),

@@ -166,9 +166,7 @@ def test_another_batch_size_goes_on_after_the_same_number_of_videos(make_data, t
 
 @pytest.mark.parametrize("at_end", [False, True], ids=["saved by steps", "saved by epochs"])
 @pytest.mark.parametrize(("before", "after"), [(4, 2), (2, 4), (4, 1), (3, 2)])
-def test_other_batches_after_a_whole_epoch_train_all_of_the_next(
-    make_data, tmp_path, before, after, save_at_end_of_epoch
-):
+def test_other_batches_after_a_whole_epoch_train_all_of_the_next(make_data, tmp_path, before, after, at_end):
     first = make_data(batch_size=before)
     per_epoch = len(first.train_dataloader())
     done = fit(make_data(batch_size=before), tmp_path, max_epochs=1, every=per_epoch, at_end=at_end)

@@ -38,7 +38,7 @@ def test_a_broken_sample_is_a_warning_and_none_is_nothing(write_tagged, moving, 
         assert "scores/luminance" in score_samples(tmp_path, DriftSettings())
 
 
-def test_a_run_logs_them_at_its_update(fit, make_module, make_small_data, tmp_path):
+def test_a_run_logs_them_at_its_step(fit, make_module, make_small_data, tmp_path):
     callbacks = [SampleVideos(num_videos=1, steps=1), SampleScores()]
     logger = TensorBoardLogger(tmp_path, name="logs")
     options = {"limit_val_batches": 1, "val_check_interval": 2, "logger": logger}

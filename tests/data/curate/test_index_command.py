@@ -172,8 +172,8 @@ def test_a_table_in_another_encoding_is_read_and_told(mpgen, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "wanted"),
     [
-        (["--source", "mira"], ["--source", "'mira'", "mira_v0"]),
-        (["--source", "sekai"], ["--output is missing"]),
+        (["--source", "mira"], ["--source", "Got value: mira", "mira_v0"]),
+        (["--source", "sekai"], ["required: output"]),
         (["--source", "sekai", "--output", "d"], ["--csv is missing"]),
         (["--source", "sekai", "--output", "d", "--csv", "m.csv"], ["--root is missing"]),
         (["--source", "sekai", "--output", "d", "--csv", "none.csv", "--root", "."], ["none.csv: no such file"]),
