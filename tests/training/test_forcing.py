@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pytest
@@ -10,6 +10,7 @@ from mpgen.sampling import euler
 from mpgen.training.forcing import (
     CorruptedHistory,
     DirectForcing,
+    Forcing,
     RecycledErrors,
     SectionPass,
     StudentForcing,
@@ -112,3 +113,30 @@ def test_recycled_errors_are_another_videos(make_pass):
 def test_shares_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match="wanted"):
         wrong()
+
+
+@dataclass(frozen=True)
+class Halfway(Forcing):
+    """A forcing of one's own: halfway between the data and the estimate."""
+
+    def carry(self, section: SectionPass) -> torch.Tensor:
+        return (section.clean + DirectForcing().carry(section)) / 2
+
+
+def test_a_forcing_of_ones_own_is_one_class(make_denoiser, losses):
+    own, teacher, direct = (
+        losses(make_denoiser(), forcing) for forcing in (Halfway(), TeacherForcing(), DirectForcing())
+    )
+    errors = [[float(section.carried_error.mean()) for section in run[:1]] for run in (own, teacher, direct)]
+    assert errors[1] == [0.0]
+    torch.testing.assert_close(torch.tensor(errors[0]), torch.tensor(errors[2]) / 2)
+
+
+def test_what_a_forcing_gives_is_checked(make_denoiser, losses):
+    @dataclass(frozen=True)
+    class TooShort(Forcing):
+        def carry(self, section: SectionPass) -> torch.Tensor:
+            return section.clean[:, :, :1]
+
+    with pytest.raises(UserError, match=r"TooShort\.carry gave \[2, 3, 1, 6, 10\]: wanted latents of shape"):
+        losses(make_denoiser(), TooShort())
