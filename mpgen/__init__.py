@@ -10,7 +10,8 @@ The map, from the bottom up (imports go down only):
 - `video`: reading and writing files; `world`: videos whose truth is known, and their scores;
 - `data`: videos to ordered sections with a curriculum (§6.4); `checkpoints`: weights in and out;
 - `generation`: sections to video; `training`: Direct Forcing and its alternatives (§4.2); `planner`: what a run costs;
-- `evaluation`: scores, from frames only; `arena`: blind comparison by people.
+- `evaluation`: scores, from frames only; `arena`: blind comparison by people;
+- `cli`: the commands; `parser`, `options`, `configs`, `faults`: their options, configs and errors in one line.
 
 The words:
 
