@@ -1,6 +1,7 @@
 """The ranking as a picture: ratings with their intervals, and who beat whom."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -33,7 +34,7 @@ def plot(ratings: Sequence[Rating], by_length: dict[str, list[Rating]], wins: np
             label="ELO-K32 over vote orders, ±1 SD" if row == 0 else None,
         )
     if len(by_length) > 1:
-        for marker, (label, some) in zip(_MARKERS, by_length.items(), strict=False):
+        for marker, (label, some) in zip(cycle(_MARKERS), by_length.items(), strict=False):
             of = {rating.method: rating.bradley_terry for rating in some}
             points = [of.get(rating.method, np.nan) for rating in ratings]
             left.plot(

@@ -1,4 +1,4 @@
-"""Laws of encodings: Unicode is read, western text is told, anything else is refused rather than guessed."""
+"""Laws of encodings: Unicode is read, western text is reported, anything else is refused rather than guessed."""
 
 import pytest
 

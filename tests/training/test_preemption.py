@@ -1,4 +1,4 @@
-"""A run that is told to stop finishes its step, saves, and ends with a status that schedulers understand."""
+"""A run that gets a signal to stop finishes its step, saves, and ends with a status that schedulers understand."""
 
 import os
 import signal

@@ -1,8 +1,8 @@
 """The stories of the world, each asking one question of a generator (DESIGN §6).
 
 `occlude`: is a hidden object remembered? `curtain`: is all that was in sight? `panback`: is a view? `steady`: does the
-picture drift? `bounce`: do objects move as they should? Whatever is in sight at the start is told by the first frame
-and the caption together, so the first section has one right answer; whatever comes later is told by neither, so it has
+picture drift? `bounce`: do objects move as they should? Whatever is in sight at the start is in the first frame
+and the caption together, so the first section has one right answer; whatever comes later is in neither, so it has
 to be remembered. To add a story, write a `Family` and a line here.
 """
 

@@ -54,7 +54,7 @@ def table(scores: Mapping[str, Sequence[VideoScores]]) -> str:
 
 
 def as_record(scores: Mapping[str, Sequence[VideoScores]], skipped: Sequence[Skipped]) -> dict[str, Any]:
-    """Every video's scores, the sums, and what was left out; numbers that do not exist are null."""
+    """Every video's scores, the sums, and what was skipped; numbers that do not exist are null."""
     return {
         "videos": [_row(video) for video in scores[GENERATED]],
         "skipped": [asdict(video) for video in skipped],
