@@ -8,7 +8,7 @@ from mpgen.checkpoints import LoadedModel
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
 from mpgen.generation.models import choose_device
-from mpgen.generation.pipeline import Job, Made, generate_video
+from mpgen.generation.pipeline import Job, Made, generate_video, is_finished
 from mpgen.generation.rollout import Sampling
 from mpgen.generation.sizes import Bucket, ExactSize, OwnSize
 from mpgen.generation.starts.base import Making
@@ -100,8 +100,10 @@ def _make_many(
 ) -> None:
     """Makes those that are not there yet: what was interrupted goes on where it stopped."""
     for job, sampling in zip(jobs, samplings, strict=True):
-        if job.output.exists() and not overwrite:
+        if is_finished(job.output) and not overwrite:
             continue
+        if job.output.exists() and not overwrite:
+            print(f"{job.output}: its JSON, which is written last, does not say that it is whole: made again")
         made = generate_video(model, job, sampling)
         if made.interrupted:
             made.output.unlink()

@@ -92,6 +92,7 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     height, width = job.start.shape[:2]
     frames, times, interrupted = 0, [], False
     job.output.parent.mkdir(parents=True, exist_ok=True)
+    job.output.with_suffix(".json").unlink(missing_ok=True)  # of the one before: it would call a half video whole
     with (
         bar,
         _scratch() as past,
@@ -122,6 +123,15 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     with replacing(job.output.with_suffix(".json")) as half_written:
         half_written.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Made(job.output, frames, interrupted, tuple(times))
+
+
+def is_finished(output: Path) -> bool:
+    """Whether a video is there with the JSON that is written last; what a killed process left has none."""
+    try:
+        record = json.loads(output.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return output.exists() and isinstance(record, dict) and record.get("interrupted") is False
 
 
 def to_clip(frames: Frames) -> Clip:

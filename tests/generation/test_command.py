@@ -120,6 +120,19 @@ def test_a_suite_is_made_row_by_row_and_scored_by_the_same_file(trained, tmp_pat
     assert [job.output for _, job, _ in made] == [output / "b.mp4"]
 
 
+def test_what_a_killed_suite_left_is_made_again(trained, tmp_path, picture, capsys):
+    suite, output = tmp_path / "suite.csv", tmp_path / "made"
+    suite.write_text("name,image,prompt\na,start.png,a red disc\n")
+    generate(output, trained, suite=suite, seconds=0.1, steps=1)
+    whole, record = (output / "a.mp4").read_bytes(), (output / "a.json").read_text()
+    for left in (None, '{"interrupted": true}', record[:40]):  # before the JSON, after Ctrl-C, while it was written
+        (output / "a.mp4").write_bytes(whole[:600])
+        (output / "a.json").unlink() if left is None else (output / "a.json").write_text(left)
+        generate(output, trained, suite=suite, seconds=0.1, steps=1)
+        assert (output / "a.mp4").read_bytes() == whole
+        assert "does not say that it is whole: made again" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
