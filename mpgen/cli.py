@@ -164,6 +164,8 @@ def main() -> None:
     if argv[0] == "--version":
         print(f"mpgen {__version__}")
         return
+    if "" not in sys.path and not sys.flags.safe_path:
+        sys.path.append("")  # the working folder, for classes of your own; last, so that it hides nothing
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     before = signal.signal(signal.SIGTERM, _terminate)

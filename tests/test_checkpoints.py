@@ -81,6 +81,42 @@ def test_a_checkpoint_that_is_not_whole_is_an_error_that_says_why(altered, chang
     assert "\n" not in str(error.value)
 
 
+EVIL = "evil_package.layouts.Layout"
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"class_path": EVIL},
+        EVIL,
+        f'{{"class_path": "{EVIL}"}}',
+        f'{{"class\\u005fpath": "{EVIL}"}}',
+        {"class_path": "mpgen.sections.Forward", "init_args": {"section": [{"class_path": EVIL}]}},
+        {"class_path": "evil_package.Forward"},
+    ],
+)
+def test_what_a_checkpoint_names_is_not_imported(altered, tmp_path, monkeypatch, layout):
+    """Installed somewhere on the path, and not in the working folder."""
+    package = tmp_path / "site" / "evil_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(package.parent)
+    with pytest.raises(UserError, match=r"altered\.ckpt names 'evil_package\.\w+.*wanted a class of mpgen") as error:
+        load_for_generation(altered(lambda c: c["mpgen"]["denoiser"].update(layout=layout)), CPU)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_class_in_the_working_folder_is_imported(altered, tmp_path, monkeypatch):
+    (tmp_path / "own_index_here.py").write_text(
+        "from mpgen.sections import LocalIndex\nclass Own(LocalIndex):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    changed = altered(lambda c: c["mpgen"]["denoiser"].update(frame_index={"class_path": "own_index_here.Own"}))
+    assert type(load_for_generation(changed, CPU).denoiser.frame_index).__name__ == "Own"
+
+
 # --- files that are no checkpoints
 
 
@@ -113,6 +149,14 @@ def test_a_truncated_checkpoint_is_an_error_that_names_it(trained, tmp_path):
         (tmp_path / "cut.ckpt").write_bytes(whole[: int(len(whole) * part)])
         with pytest.raises(UserError, match=r"cut\.ckpt"):
             read_checkpoint(tmp_path / "cut.ckpt")
+
+
+def test_one_flipped_bit_is_an_error_that_names_the_file(trained, tmp_path):
+    content = bytearray(trained.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match=r"flipped\.ckpt is damaged.*checksum"):
+        load_for_generation(tmp_path / "flipped.ckpt", CPU)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"weights": torch.zeros(2)}, torch.zeros(3)])

@@ -84,6 +84,15 @@ def test_a_large_model_is_written_in_shards_with_an_index(trained, tmp_path):
     assert load_released(tmp_path / "out").backbone.config.num_layers == model.denoiser.backbone.config.num_layers
 
 
+def test_one_flipped_bit_of_an_export_is_an_error_that_names_the_file(exported):
+    weights = exported / "mpgen.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-9] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=r"mpgen\.safetensors is damaged.*sha256"):
+        load_for_generation(exported, CPU)
+
+
 def test_half_the_precision_is_half_the_size(trained, exported, tmp_path):
     export(trained, tmp_path / "half", dtype="bfloat16")
     whole, half = ((folder / "mpgen.safetensors").stat().st_size for folder in (exported, tmp_path / "half"))

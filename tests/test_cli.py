@@ -35,6 +35,13 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     return err
 
 
+def test_classes_of_the_working_folder_are_found_last(monkeypatch, capsys):
+    elsewhere = [folder for folder in sys.path if folder]
+    monkeypatch.setattr(sys, "path", [*elsewhere])
+    fails(monkeypatch, capsys, "xyzzy")
+    assert sys.path == [*elsewhere, ""]
+
+
 @pytest.mark.parametrize("argv", [["--help"], ["-h"], [], ["--version"], ["data", "--help"]])
 def test_help_imports_nothing_heavy(argv):
     script = f"import sys; from mpgen.cli import main; main(); print([m for m in {HEAVY} if m in sys.modules])"

@@ -14,7 +14,8 @@ from typing import Any
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 
-from mpgen.checkpoints.runs import STEPS, LoadedModel
+from mpgen.checkpoints.base import fingerprint
+from mpgen.checkpoints.runs import CHECKSUM, STEPS, LoadedModel
 from mpgen.checkpoints.sources import FULL
 from mpgen.errors import UserError
 
@@ -48,7 +49,8 @@ def export_model(model: LoadedModel, folder: Path, shard: str = SHARD) -> None:
         )
         state = {name: tensor.contiguous() for name, tensor in model.denoiser.state_dict().items()}
         save_file(state, half_written / FULL, metadata={"format": "pt"})
-        _write_json(half_written / "config.json", model.card | {STEPS: model.steps})
+        card = model.card | {STEPS: model.steps, CHECKSUM: fingerprint(half_written / FULL)}
+        _write_json(half_written / "config.json", card)
         os.replace(half_written, folder)
     finally:
         shutil.rmtree(half_written, ignore_errors=True)

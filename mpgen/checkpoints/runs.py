@@ -8,7 +8,8 @@ import torch
 from jsonargparse import ArgumentError
 
 from mpgen import __version__
-from mpgen.checkpoints.base import as_stored, own_weights, referenced
+from mpgen.checkpoints.base import as_stored, fingerprint, own_weights, referenced
+from mpgen.checkpoints.classes import refuse_foreign
 from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
 from mpgen.checkpoints.shards import is_sharded, open_shards
 from mpgen.checkpoints.sources import FULL, Source, load_plain, open_source, read_json
@@ -18,7 +19,7 @@ from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
 
 Kind = TypeVar("Kind")
-STEPS = "steps"  # in the card of an exported model
+STEPS, CHECKSUM = "steps", "sha256"  # in the card of an exported model
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,10 @@ class Trained:
         """What the card describes under `key`.
 
         Raises:
-            UserError: when this version of mpgen cannot make it.
+            UserError: when this version of mpgen cannot make it, or must not import it.
         """
         described = self.card[key]
+        refuse_foreign(described, self.path)
         named = {name: described[name] for name in ("class_path", "init_args") if name in described}
         try:
             return rebuild(kind, named or described)
@@ -172,6 +174,8 @@ def _card_of_folder(folder: Path) -> dict[str, Any]:
     absent = [key for key in (*_CARD_KEYS, STEPS) if key not in card]
     if absent:
         raise UserError(f"{folder / 'config.json'} lacks {', '.join(absent)}: wanted the card that mpgen export wrote")
+    if card.get(CHECKSUM, given := fingerprint(folder / FULL)) != given:
+        raise UserError(f"{folder / FULL} is damaged: it is not what config.json beside it says (sha256)")
     return card
 
 

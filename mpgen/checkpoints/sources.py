@@ -100,11 +100,16 @@ def in_own_names(source: Source, backbone: Backbone) -> Source:
 def load_plain(path: Path) -> Any:
     """A pickled file, read without executing anything in it; tensors are mapped from the file where it allows that.
 
+    Every byte is looked at, where the file has checksums: torch itself compares none.
+
     Raises:
         UserError: when the file is damaged or holds more than plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        is_zip = zipfile.is_zipfile(path)
+        if is_zip and (broken := zipfile.ZipFile(path).testzip()) is not None:
+            raise zipfile.BadZipFile(f"{broken} is not what its checksum says")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is damaged, or holds more than weights and plain values: {one_line(error)}") from error
     except Exception as error:  # unpickling what is no pickle raises whatever it stumbles over
