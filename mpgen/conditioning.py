@@ -31,22 +31,23 @@ class Conditioning:
     Args:
         text: one vector a text token, right-padded.
         text_mask: true where `text` holds a token; at least one a row.
-        pooled: one vector for the whole text.
-        image: one vector a patch of the start image.
+        pooled: one vector for the whole text; None where the encoders give none.
+        image: one vector a patch of the start image; None likewise.
         guidance_scale: strength of classifier-free guidance; how it acts is the backbone's affair (an input where it
             was distilled).
     """
 
     text: Float[Tensor, "b l e"]
     text_mask: Bool[Tensor, "b l"]
-    pooled: Float[Tensor, "b p"]
-    image: Float[Tensor, "b i f"]
+    pooled: Float[Tensor, "b p"] | None
+    image: Float[Tensor, "b i f"] | None
     guidance_scale: float | int = 1.0
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
         """On another device, or with features of another dtype; None leaves it as it is."""
         text, pooled, image = (
-            features.to(device=device, dtype=dtype) for features in (self.text, self.pooled, self.image)
+            None if features is None else features.to(device=device, dtype=dtype)
+            for features in (self.text, self.pooled, self.image)
         )
         return replace(self, text=text, text_mask=self.text_mask.to(device=device), pooled=pooled, image=image)
 

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from mpgen.backbones.hunyuan import HunyuanConfig
+from mpgen.backbones.wan import WanConfig
 from mpgen.conditioning import Conditioning
 from mpgen.data.curriculum import Curriculum, Shuffled
 from mpgen.data.datamodule import VideoDataModule
@@ -65,6 +66,22 @@ def small_config() -> DenoiserConfig:
         ),
         memory=SemanticPackConfig(memorize_layers=1, window_patch=(2, 4, 6), mlp_ratio=2.0),
         layout=Forward(section=3, history_4x=4, history_2x=2, history_1x=1),
+    )
+
+
+@pytest.fixture
+def wan_backbone() -> WanConfig:
+    """The other backbone, in the same sizes."""
+    return WanConfig(
+        in_channels=3,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        ffn_dim=48,
+        text_dim=TEXT_WIDTH,
+        freq_dim=24,
+        rope_dim=(4, 6, 6),
+        text_tokens=7,
     )
 
 

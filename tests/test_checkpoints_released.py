@@ -283,8 +283,8 @@ FAULTS = {
     "a byte short": (cut(0.99999), r"damaged or not a safetensors file"),
     "empty file": (rewrite(WEIGHTS, b""), r"damaged or not a safetensors file"),
     "other model": (
-        edit(_class_name="WanTransformer3DModel"),
-        r"config.json is of a WanTransformer3DModel: wanted one",
+        edit(_class_name="CogVideoXTransformer3DModel"),
+        r"config.json is of a CogVideoXTransformer3DModel: wanted one",
     ),
     "no model": (edit(_class_name=None), r"config.json is of a None"),
     "no config": (lambda folder: (folder / "config.json").unlink(), r"config.json does not exist"),

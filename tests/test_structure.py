@@ -6,10 +6,12 @@ from statistics import median
 
 ROOT = Path(__file__).parents[1] / "mpgen"
 MODULES = sorted(ROOT.rglob("*.py"))
-# Parts of HunyuanVideo by name; a second backbone has others.
+# Parts of HunyuanVideo, then of Wan by name.
 PARTS = re.compile(
     r"transformer_blocks|norm_out|clean_x_embedder|\bx_embedder|image_projection|context_embedder|time_text_embed"
     r"|token_refiner|double_blocks|single_blocks|\b729\b|num_single_layers|rope_axes_dim|attention_head_dim"
+    r"|patch_(embedding|short|mid|long)|condition_embedder|\battn[12]\b|scale_shift_table|\b(cross|self)_attn\b"
+    r"|\bffn\b|ffn_dim|\brope_dim"
 )
 
 

@@ -2,24 +2,30 @@
 
     python tools/compare_with_diffusers.py FOLDER --grid 11x7 --frames 5 --batch 2 --text 24 --seed 0
 
-FOLDER is a transformer of diffusers' FramePack class, or a pipeline that holds one. Needs diffusers (`mpgen[hunyuan]`).
+FOLDER is a transformer of diffusers' class of FramePack, Helios or Wan, or a pipeline that holds one; its config.json
+says which. Needs diffusers (`mpgen[hunyuan]`, `mpgen[wan]`).
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import diffusers
 import torch
-from diffusers import HunyuanVideoFramepackTransformer3DModel as Released
+import torch.nn.functional as F
 from torch import Tensor
 
-from mpgen.backbones.hunyuan import HunyuanConfig
+from mpgen.backbones.base import Context
+from mpgen.backbones.rope import no_rotation
 from mpgen.checkpoints import load_released
+from mpgen.checkpoints.released import read_backbone_config
+from mpgen.checkpoints.sources import read_json
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
-from mpgen.sections import Forward
+from mpgen.sections import Forward, Layout
 from mpgen.tensors import Latents, Sigma, Still
 
 GUIDANCE_SCALE = 10.0
@@ -82,8 +88,8 @@ def make_case(
     conditioning = Conditioning(
         normal(batch, text, widths.text),
         torch.arange(text)[None] < lengths[:, None],
-        normal(batch, widths.pooled),
-        normal(batch, image, widths.image),
+        None if widths.pooled is None else normal(batch, widths.pooled),
+        None if widths.image is None else normal(batch, image, widths.image),
         GUIDANCE_SCALE,
     )
     return Case(
@@ -103,18 +109,23 @@ def ours(denoiser: Denoiser, case: Case) -> Latents:
     return denoiser(case.noisy, case.sigma, past.pack(), case.conditioning)
 
 
-def theirs(released: torch.nn.Module, case: Case) -> Latents:
-    """The velocity by diffusers, its inputs laid out as its F1 pipeline does."""
-    return released(**released_inputs(case)).sample
+def ours_without_history(denoiser: Denoiser, case: Case) -> Latents:
+    """The velocity of the section alone, whose frames are counted from 0."""
+    sizes, (batch, _, frames, _, _) = denoiser.backbone.config, case.noisy.shape
+    context = Context(
+        case.noisy.new_zeros(batch, 0, sizes.width),
+        no_rotation(batch, 0, sizes.head_dim, case.noisy.device),
+        torch.ones(batch, 0, dtype=torch.bool),
+        torch.arange(frames).expand(batch, -1),
+    )
+    return denoiser(case.noisy, case.sigma, context, case.conditioning)
 
 
-def released_inputs(case: Case) -> dict[str, Tensor]:
-    """The arguments of diffusers' class: the last 19 frames as 16, 2 and 1, at indices 0 | 1-16 | 17, 18 | 19 | 20-."""
-    start, conditioning, frames = case.start, case.conditioning, case.noisy.shape[2]
-    batch, channels, _, height, width = start.shape
-    empty = start.new_zeros(batch, channels, 19, height, width)
-    at_4x, at_2x, at_1x = torch.cat([empty, start, *case.past], 2)[:, :, -19:].split([16, 2, 1], 2)
-    indices = torch.arange(20 + frames, device=start.device)
+def framepack_inputs(case: Case, layout: Layout) -> dict[str, Tensor]:
+    """The arguments of diffusers' FramePack class, laid out as its F1 pipeline does."""
+    conditioning = case.conditioning
+    at_4x, at_2x, at_1x, indices = _history(case, layout)
+    of_4x, of_2x, of_1x, of_section = indices
     return {
         "hidden_states": case.noisy,
         "timestep": case.sigma * 1000,
@@ -122,15 +133,82 @@ def released_inputs(case: Case) -> dict[str, Tensor]:
         "encoder_attention_mask": conditioning.text_mask,
         "pooled_projections": conditioning.pooled,
         "image_embeds": conditioning.image,
-        "indices_latents": indices[20:],
+        "indices_latents": of_section,
         "guidance": torch.full_like(case.sigma, 1000 * conditioning.guidance_scale),
-        "latents_clean": torch.cat([start, at_1x], 2),
-        "indices_latents_clean": indices[[0, 19]],
+        "latents_clean": torch.cat([case.start, at_1x], 2),
+        "indices_latents_clean": torch.cat([torch.tensor([0]), of_1x]),
         "latents_history_2x": at_2x,
-        "indices_latents_history_2x": indices[17:19],
+        "indices_latents_history_2x": of_2x,
         "latents_history_4x": at_4x,
-        "indices_latents_history_4x": indices[1:17],
+        "indices_latents_history_4x": of_4x,
     }
+
+
+def helios_inputs(case: Case, layout: Layout) -> dict[str, Tensor]:
+    """The arguments of diffusers' Helios class, laid out as its pipeline does; what a layout lacks is left out."""
+    at_4x, at_2x, at_1x, indices = _history(case, layout)
+    of_4x, of_2x, of_1x, of_section = (row.expand(len(case.noisy), -1) for row in indices)
+    given = wan_inputs(case, layout) | {
+        "indices_hidden_states": of_section,
+        "latents_history_short": torch.cat([case.start, at_1x], 2),
+        "indices_latents_history_short": F.pad(of_1x, (1, 0)),
+        "latents_history_mid": at_2x,
+        "indices_latents_history_mid": of_2x,
+        "latents_history_long": at_4x,
+        "indices_latents_history_long": of_4x,
+    }
+    sizes = {"_mid": layout.history_2x, "_long": layout.history_4x}
+    return {name: value for name, value in given.items() if all(n or not name.endswith(s) for s, n in sizes.items())}
+
+
+def wan_inputs(case: Case, _: Layout) -> dict[str, Tensor]:
+    """The arguments of diffusers' Wan class: text is padded with zeros to 512 tokens, without a mask."""
+    text = case.conditioning.text * case.conditioning.text_mask[..., None]
+    return {
+        "hidden_states": case.noisy,
+        "timestep": case.sigma * 1000,
+        "encoder_hidden_states": F.pad(text, (0, 0, 0, 512 - text.shape[1])),
+    }
+
+
+def _history(case: Case, layout: Layout) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+    """The last frames at 4x, 2x and 1x, zeros where there are none, and the indices of these and of the section."""
+    batch, channels, _, height, width = case.start.shape
+    empty = case.start.new_zeros(batch, channels, layout.history, height, width)
+    sizes = [layout.history_4x, layout.history_2x, layout.history_1x]
+    parts = torch.cat([empty, case.start, *case.past], 2)[:, :, -layout.history :].split(sizes, 2)
+    indices = torch.arange(1, 1 + layout.history + case.noisy.shape[2])
+    return *parts, indices.split([*sizes, case.noisy.shape[2]])
+
+
+@dataclass(frozen=True)
+class Family:
+    """A class of diffusers.
+
+    Args:
+        name: of the class.
+        inputs: its arguments.
+        ours: the velocity by mpgen.
+    """
+
+    name: str
+    inputs: Callable[[Case, Layout], dict[str, Tensor]]
+    ours: Callable[[Denoiser, Case], Latents] = ours
+
+    @property
+    def released(self) -> type[torch.nn.Module]:
+        return getattr(diffusers, self.name)
+
+
+FRAMEPACK = Family("HunyuanVideoFramepackTransformer3DModel", framepack_inputs)
+HELIOS = Family("HeliosTransformer3DModel", helios_inputs)
+WAN = Family("WanTransformer3DModel", wan_inputs, ours_without_history)
+FAMILIES = {family.name: family for family in (FRAMEPACK, HELIOS, WAN)}
+
+
+def theirs(released: torch.nn.Module, case: Case, layout: Layout) -> Latents:
+    """The velocity by diffusers."""
+    return released(**FAMILIES[type(released).__name__].inputs(case, layout)).sample
 
 
 def find(folder: Path) -> Path:
@@ -152,15 +230,18 @@ def main() -> None:
     options = parser.parse_args()
     rows, columns = (int(part) for part in options.grid.split("x"))
     try:
-        config = DenoiserConfig(HunyuanConfig(), layout=Forward(section=options.frames))
+        backbone = read_backbone_config(find(options.folder) / "config.json")
+        config = DenoiserConfig(backbone, layout=Forward(section=options.frames))
         denoiser = load_released(options.folder, config, dtype=torch.float32)
     except UserError as error:
         sys.exit(f"compare_with_diffusers: {error}")
-    released = Released.from_pretrained(find(options.folder), torch_dtype=torch.float32).eval()
+    family = FAMILIES.get(read_json(find(options.folder) / "config.json")["_class_name"], FRAMEPACK)
+    released = family.released.from_pretrained(find(options.folder), torch_dtype=torch.float32).eval()
     case = make_case(denoiser, (rows, columns), options.frames, options.batch, options.text, options.past, options.seed)
-    expected = theirs(released, case)
-    difference = float((ours(denoiser, case) - expected).abs().max())
-    print(f"largest difference {difference:.2e}, of velocities with standard deviation {float(expected.std()):.2f}")
+    expected = theirs(released, case, denoiser.layout)
+    difference = float((family.ours(denoiser, case) - expected).abs().max())
+    said = f"largest difference {difference:.2e}, of velocities with standard deviation {float(expected.std()):.2f}"
+    print(f"{family.name}: {said}")
     sys.exit(difference > TOLERANCE)
 
 

@@ -32,7 +32,8 @@ class Context:
         rotation: rotary position of each.
         mask: true where there is a token.
         section_indices: latent frame index of every frame of the section itself.
-        sigma: noise level that these tokens are modulated with; the section's own if None, as in FramePack.
+        sigma: noise level that these tokens are modulated with; None for that of the released weights: the section's
+            own in FramePack, 0 in Helios.
         blocks: a number for each of these tokens and then for each of the section's: none attends to a token of a
             higher number, and text and image tokens attend to themselves alone. All attend to all if None.
     """
@@ -126,7 +127,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def blocks(self) -> tuple[Block, ...]:
+    def blocks(self) -> tuple[Block, ...] | nn.ModuleList:
         """In the order that they run; each is recomputed, sharded and offloaded as a unit."""
 
     @property
@@ -148,6 +149,10 @@ class Backbone(nn.Module, ABC):
         self, noisy: Latents, sigma: Sigma, context: Context, conditioning: Conditioning
     ) -> tuple[Tokens, TimeEmbedding]:
         """The section's own tokens before the last norm, and the time embedding of each."""
+
+    def prepared(self, conditioning: Conditioning) -> Conditioning:
+        """The same for several forwards without a gradient, as a sampler's: what they share is computed once."""
+        return conditioning
 
     @abstractmethod
     def head(self, tokens: Tokens, temb: TimeEmbedding, grid: tuple[int, int, int]) -> Latents:

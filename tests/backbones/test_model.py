@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mpgen.backbones.base import Context
+from mpgen.backbones.base import Backbone, Context
 from mpgen.backbones.hunyuan.model import Hunyuan
 from mpgen.backbones.rope import no_rotation
 from mpgen.conditioning import Conditioning
@@ -13,6 +13,13 @@ from mpgen.conditioning import Conditioning
 def backbone(small_config, perturb) -> Hunyuan:
     torch.manual_seed(0)
     return perturb(Hunyuan(small_config.backbone))
+
+
+@pytest.fixture(params=["hunyuan", "wan"])
+def any_backbone(request, small_config, wan_backbone, perturb) -> Backbone:
+    config = {"hunyuan": small_config.backbone, "wan": wan_backbone}[request.param]
+    torch.manual_seed(0)
+    return perturb(config.build())
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def make_context():
 
 
 def velocity(
-    backbone: Hunyuan, noisy, sigma, context, conditioning, scale: float = 10.0, context_sigma: float | None = None
+    backbone: Backbone, noisy, sigma, context, conditioning, scale: float = 10.0, context_sigma: float | None = None
 ):
     context = replace(context, sigma=context_sigma)
     tokens, temb = backbone.trunk(noisy, sigma, context, conditioning.guided(scale))
@@ -45,36 +52,36 @@ def one(item: int, context: Context, conditioning: Conditioning) -> tuple[Contex
     return Context(*(part[i] for part in parts)), Conditioning(*(part[i] for part in features))
 
 
-def test_a_batch_of_two_is_two_single_runs(backbone, latents, make_context, make_conditioning):
+def test_a_batch_of_two_is_two_single_runs(any_backbone, latents, make_context, make_conditioning):
     noisy, sigma = latents(2, 3), torch.tensor([0.3, 0.871])
     context, conditioning = make_context(8, 5), make_conditioning(3, 6)
-    both = velocity(backbone, noisy, sigma, context, conditioning)
+    both = velocity(any_backbone, noisy, sigma, context, conditioning)
     for i in range(2):
-        alone = velocity(backbone, noisy[i : i + 1], sigma[i : i + 1], *one(i, context, conditioning))
+        alone = velocity(any_backbone, noisy[i : i + 1], sigma[i : i + 1], *one(i, context, conditioning))
         torch.testing.assert_close(both[i : i + 1], alone, atol=2e-5, rtol=0)
     assert both.std() > 0.01
 
 
 @pytest.mark.parametrize("lengths", [(4,), (4, 2)])
 def test_neither_length_nor_content_of_text_padding_matters(
-    backbone, latents, make_context, make_conditioning, lengths
+    any_backbone, latents, make_context, make_conditioning, lengths
 ):
     noisy, sigma = latents(len(lengths), 3), torch.full((len(lengths),), 0.4)
     context = make_context(*[8 for _ in lengths])
-    tight = velocity(backbone, noisy, sigma, context, make_conditioning(*lengths))
+    tight = velocity(any_backbone, noisy, sigma, context, make_conditioning(*lengths))
     for loose in (make_conditioning(*lengths, padded_to=9), make_conditioning(*lengths, padded_to=7, padding=-80.0)):
-        torch.testing.assert_close(velocity(backbone, noisy, sigma, context, loose), tight, atol=2e-5, rtol=0)
+        torch.testing.assert_close(velocity(any_backbone, noisy, sigma, context, loose), tight, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("context_sigma", [None, 0.3])
 def test_one_noise_level_for_every_frame_is_the_one_of_the_video(
-    backbone, latents, make_context, make_conditioning, context_sigma
+    any_backbone, latents, make_context, make_conditioning, context_sigma
 ):
     noisy, context, conditioning = latents(2, 3), make_context(8, 7), make_conditioning(3, 4)
     sigma = torch.tensor([0.3, 0.7])
-    of_video = velocity(backbone, noisy, sigma, context, conditioning, context_sigma=context_sigma)
+    of_video = velocity(any_backbone, noisy, sigma, context, conditioning, context_sigma=context_sigma)
     of_frames = velocity(
-        backbone, noisy, sigma[:, None].expand(-1, 3), context, conditioning, context_sigma=context_sigma
+        any_backbone, noisy, sigma[:, None].expand(-1, 3), context, conditioning, context_sigma=context_sigma
     )
     torch.testing.assert_close(of_frames, of_video, atol=2e-5, rtol=0)
 
@@ -96,10 +103,10 @@ def test_context_at_the_level_of_the_section_is_the_released_behaviour(
     assert (clean - released).abs().max() > 1e-4
 
 
-def test_the_noise_level_of_a_frame_acts_on_that_frame_most(backbone, latents, make_context, make_conditioning):
+def test_the_noise_level_of_a_frame_acts_on_that_frame_most(any_backbone, latents, make_context, make_conditioning):
     noisy, context, conditioning = latents(1, 3), make_context(8), make_conditioning(3)
-    before = velocity(backbone, noisy, torch.tensor([[0.5, 0.5, 0.5]]), context, conditioning)
-    after = velocity(backbone, noisy, torch.tensor([[0.2, 0.5, 0.8]]), context, conditioning)  # the mean stays
+    before = velocity(any_backbone, noisy, torch.tensor([[0.5, 0.5, 0.5]]), context, conditioning)
+    after = velocity(any_backbone, noisy, torch.tensor([[0.2, 0.5, 0.8]]), context, conditioning)  # the mean stays
     change = (after - before).abs().amax((0, 1, 3, 4))
     assert change[0] > 3 * change[1]
     assert change[2] > 3 * change[1]
@@ -131,19 +138,20 @@ def test_every_input_matters(backbone, latents, make_context, make_conditioning,
     assert (velocity(backbone, *given.values()) - before).abs().max() > 1e-5
 
 
-def test_masked_context_tokens_do_not_matter(backbone, latents, make_context, make_conditioning):
+def test_masked_context_tokens_do_not_matter(any_backbone, latents, make_context, make_conditioning):
     noisy, sigma, conditioning = latents(1, 3), torch.tensor([0.5]), make_conditioning(4)
     context = make_context(5)
     loud = context.tokens.clone()
     loud[:, 5:] = 30.0
     changed = Context(loud, context.rotation, context.mask, context.section_indices)
     torch.testing.assert_close(
-        velocity(backbone, noisy, sigma, changed, conditioning), velocity(backbone, noisy, sigma, context, conditioning)
+        velocity(any_backbone, noisy, sigma, changed, conditioning),
+        velocity(any_backbone, noisy, sigma, context, conditioning),
     )
     everything = Context(loud, context.rotation, torch.ones_like(context.mask), context.section_indices)
     assert (
-        velocity(backbone, noisy, sigma, everything, conditioning)
-        - velocity(backbone, noisy, sigma, context, conditioning)
+        velocity(any_backbone, noisy, sigma, everything, conditioning)
+        - velocity(any_backbone, noisy, sigma, context, conditioning)
     ).std() > 1e-4
 
 

@@ -1,6 +1,5 @@
 """The same numbers as diffusers' class, from a folder that its `save_pretrained` wrote, through our loader."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -34,16 +33,6 @@ SIZES = {
 }
 
 
-@pytest.fixture(scope="module")
-def tool():
-    """The program that anyone can run, as a module."""
-    spec = importlib.util.spec_from_file_location("compare_with_diffusers", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module", params=SIZES)
 def released(request, tool, tmp_path_factory):
     """diffusers' class with random weights, and the folder it saved itself to."""
@@ -55,7 +44,9 @@ def released(request, tool, tmp_path_factory):
         "pooled_projection_dim": 24,
         "image_proj_dim": 40,
     }
-    model = tool.Released(**sizes | SIZES[request.param], has_image_proj=True, has_clean_x_embedder=True).eval()
+    model = tool.FRAMEPACK.released(
+        **sizes | SIZES[request.param], has_image_proj=True, has_clean_x_embedder=True
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -87,7 +78,7 @@ def test_a_saved_folder_gives_the_same_velocity_in_both(released, tool, case):
     grid, frames, batch, text, valid, past = case
     denoiser = load(folder, frames)
     given = tool.make_case(denoiser, grid, frames, batch, text, past, seed=1, valid=valid)
-    wanted = tool.theirs(model, given)
+    wanted = tool.theirs(model, given, denoiser.layout)
     assert wanted.std() > 0.1
     torch.testing.assert_close(tool.ours(denoiser, given), wanted, atol=2e-5, rtol=0)
 
@@ -99,7 +90,9 @@ def test_over_many_tokens_every_attention_backend_gives_the_same_velocity(releas
     given = tool.make_case(denoiser, (13, 17), frames=9, batch=2, text=12, past=1, seed=1, valid=10)
     ran = count_calls(torch.Tensor, "to_mkldnn")
     with using(backend):
-        torch.testing.assert_close(tool.ours(denoiser, given), tool.theirs(model, given), atol=2e-5, rtol=0)
+        torch.testing.assert_close(
+            tool.ours(denoiser, given), tool.theirs(model, given, denoiser.layout), atol=2e-5, rtol=0
+        )
     assert bool(ran) == (backend == "onednn")
 
 
@@ -108,8 +101,8 @@ def test_both_say_the_same_gradients(released, tool):
     denoiser = load(folder, 2).requires_grad_(True)
     given = tool.make_case(denoiser, (3, 5), 2, 2, 9, 3, seed=2)
     tool.ours(denoiser, given).square().mean().backward()
-    model = tool.Released.from_pretrained(folder)
-    tool.theirs(model, given).square().mean().backward()
+    model = tool.FRAMEPACK.released.from_pretrained(folder)
+    tool.theirs(model, given, denoiser.layout).square().mean().backward()
     wanted = dict(model.named_parameters())
     for name, parameter in denoiser.backbone.named_parameters():
         torch.testing.assert_close(parameter.grad, wanted[name].grad, atol=2e-5, rtol=1e-3, msg=name)

@@ -1,9 +1,9 @@
 """Latents to tokens and back: the patch embedding, and FramePack's kernels for history at 1x, 2x and 4x."""
 
-import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import nn
 
+from mpgen.backbones.patches import tile_kernel
 from mpgen.tensors import Latents, Tokens
 
 
@@ -35,13 +35,10 @@ class HistoryEmbed(nn.Module):
         """The embedding of latents packed 1, 2 or 4 times along every axis."""
         return {1: self.proj, 2: self.proj_2x, 4: self.proj_4x}[factor]
 
-    @torch.no_grad()
     def initialise_from(self, embed: PatchEmbed) -> None:
         """FramePack's recipe: every kernel is the patch embedding's, tiled and averaged; the biases are its bias."""
-        for factor, proj in ((1, self.proj), (2, self.proj_2x), (4, self.proj_4x)):
-            tiled: Tensor = embed.proj.weight.repeat(1, 1, factor, factor, factor) / factor**3
-            proj.weight.copy_(tiled)
-            proj.bias.copy_(embed.proj.bias)
+        for factor in (1, 2, 4):
+            tile_kernel(embed.proj, self.kernel(factor), factor)
 
 
 def unpatchify(tokens: Tokens, frames: int, rows: int, columns: int, patch: tuple[int, int, int]) -> Latents:
