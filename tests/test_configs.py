@@ -83,8 +83,9 @@ def run(model: LongVideoModule) -> None:
     select_trainable(denoiser, model.train_patterns)
     frames = denoiser.layout.section
     conditioning = Conditioning(
-        torch.randn(2, 3, widths.text), torch.ones(2, 3, dtype=torch.bool), torch.randn(2, widths.pooled),
-        torch.randn(2, 4, widths.image), model.guidance_scale,
+        torch.randn(2, 3, widths.text), torch.ones(2, 3, dtype=torch.bool),
+        None if widths.pooled is None else torch.randn(2, widths.pooled),
+        None if widths.image is None else torch.randn(2, 4, widths.image), model.guidance_scale,
     )  # fmt: skip
     batch = VideoBatch(
         torch.randn(2, widths.latents, 1, 4, 4), torch.randn(2, widths.latents, 2 * frames, 4, 4),

@@ -136,7 +136,7 @@ def _denoise(
     noisy: Sequence[Latents],
 ) -> list[Latents]:
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
-    velocity_fn = _Velocity(denoiser, past.pack(len(stage.sections)), conditioning)
+    velocity_fn = _Velocity(denoiser, past.pack(len(stage.sections)), denoiser.backbone.prepared(conditioning))
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages)
     x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
     return list(x.chunk(len(noisy), 2))

@@ -18,6 +18,10 @@ from mpgen.tensors import Latents, MaskedTokens, Still
 class LongTermMemory(nn.Module, ABC):
     """The layers of a memory. psi may have any width and number of tokens; `tokens` brings it to the backbone's."""
 
+    def conditioned(self, conditioning: Conditioning, start: Still) -> Conditioning:
+        """What `seed` and `update` are given for a video: its conditioning, and what the memory reads of its start."""
+        return conditioning
+
     @abstractmethod
     def seed(self, conditioning: Conditioning, start: Still) -> MaskedTokens:
         """psi when only the start image is known."""
@@ -74,7 +78,7 @@ class Psi:
     @classmethod
     def begin(cls, memory: LongTermMemory, conditioning: Conditioning, start: Still, keep: int) -> "Psi":
         """psi when only the start image is known."""
-        psi = cls(memory, conditioning, start, None, (), keep)
+        psi = cls(memory, memory.conditioned(conditioning, start), start, None, (), keep)
         return psi if keep else psi._folded()
 
     def read(self) -> MaskedTokens:

@@ -5,6 +5,7 @@ linear in the length of the video. The paper leaves open the window, depth, widt
 enters the backbone. Our choices: a window is a section (the start image is window 0); the memory is as wide as the
 backbone, and psi enters as extra video tokens with the spatial positions of the window's tokens and the time of the
 start image (without positions where the memory is made of the conditioning's tokens, as in structures B and C).
+Where the backbone has no image features (Wan), the patches of the start image's latents stand in for them.
 
 Initial values fit the backbone: windows are embedded as packed history is, Memorize is the identity, and Squeeze is a
 moving average position by position. A backbone that reads history reads such a memory from the first step on; what is
@@ -171,7 +172,8 @@ class SemanticPack(LongTermMemory):
         self.backbone = backbone
         width, heads = backbone.width, backbone.heads
         self.text_in = nn.Linear(backbone.widths.text, width)
-        self.image_in = nn.Linear(backbone.widths.image, width)
+        patch = backbone.widths.latents * math.prod(own)
+        self.image_in = nn.Linear(backbone.widths.image or patch, width)
         self.window_embed = nn.Conv3d(backbone.widths.latents, width, config.window_patch, config.window_patch)
         self.position = WindowPosition(width)
         self.memorize_layers = nn.ModuleList(
@@ -192,6 +194,15 @@ class SemanticPack(LongTermMemory):
         )  # of a token's values, where latents are of size 1
         nn.init.eye_(self.to_tokens.weight).mul_(0.0 if self.config.silent else size)
         self.to_tokens.bias.copy_(empty_slot if self.config.silent else torch.zeros_like(empty_slot))
+
+    def conditioned(self, conditioning: Conditioning, start: Still) -> Conditioning:
+        """With the patches of the start image's latents in place of image features that the backbone has not."""
+        if self.backbone.widths.image is not None:
+            return conditioning
+        t, y, x = self.backbone.patch
+        padded = pad_to_multiple(start, self.backbone.patch)
+        patches = rearrange(padded, "b c (t pt) (y py) (x px) -> b (t y x) (c pt py px)", pt=t, py=y, px=x)
+        return replace(conditioning, image=patches)
 
     def memorize(self, window: Latents) -> MaskedTokens:
         """A compact embedding of one window of history."""

@@ -44,6 +44,7 @@ class _Plan(MpgenCLI):
         """What the config says of the data, and how long it says that the run is."""
         data, trainer, schedule = self.datamodule, self.trainer_settings, self.schedule
         size, encoders = data.settings, data.encoders
+        takes_image = self.model.denoiser_config.backbone.widths.image is not None
         steps, mean = schedule.total_steps if isinstance(schedule, WarmupCosine) else None, size.max_sections
         steps, mean = data.curriculum.extent() or (steps, mean)
         return Videos(
@@ -55,7 +56,7 @@ class _Plan(MpgenCLI):
             steps=trainer["max_steps"] if trainer["max_steps"] > 0 else steps,
             latent_px=encoders.vae.expected_stride,
             text_tokens=encoders.text.max_tokens,
-            image_tokens=encoders.image.max_tokens,
+            image_tokens=encoders.image.max_tokens if takes_image else 0,
         )
 
 

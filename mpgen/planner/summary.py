@@ -24,7 +24,7 @@ class Videos:
         batch_size: videos that a GPU takes in one step.
         steps: of the whole run; None where nothing says it.
         latent_px: side of a latent.
-        text_tokens, image_tokens: the most that the encoders give.
+        text_tokens, image_tokens: the most that the encoders give; no image tokens where the backbone takes none.
     """
 
     height_px: int

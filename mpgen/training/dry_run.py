@@ -33,7 +33,7 @@ class Shape:
     Args:
         videos: in the batch.
         rows, columns: of latents.
-        text_tokens, image_tokens: of conditioning.
+        text_tokens, image_tokens: of conditioning; no image tokens where the backbone takes none.
     """
 
     videos: int
@@ -193,8 +193,8 @@ def _batch(denoiser: Denoiser, shape: Shape, num_sections: int, dtype: torch.dty
         conditioning=Conditioning(
             zeros(shape.text_tokens, widths.text),
             text_mask,
-            zeros(widths.pooled or 0),
-            zeros(shape.image_tokens, widths.image or 0),
+            None if widths.pooled is None else zeros(widths.pooled),
+            None if widths.image is None else zeros(shape.image_tokens, widths.image),
         ),
         num_sections=num_sections,
         uids=tuple(str(video) for video in range(shape.videos)),

@@ -80,7 +80,7 @@ class Objective:
 
             carried_error = None
             if stage.finished is not None and stage.finished + 1 < batch.num_sections:
-                velocity_fn = partial(_velocity, denoiser, context, conditioning)
+                velocity_fn = partial(_velocity, denoiser, context, denoiser.backbone.prepared(conditioning))
                 generators = partial(noise.generators, batch.uids, stage.number)
                 seen = SectionPass(drawn.clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
                 following = true.cut(stage.sections)

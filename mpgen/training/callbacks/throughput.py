@@ -83,7 +83,7 @@ class Throughput(pl.Callback):
 
     def _tokens(self, pl_module: pl.LightningModule, batch: VideoBatch) -> int:
         """Of one section of one video of this batch."""
-        shape = _shape(batch, 1)
+        shape = _shape(pl_module, batch)
         if shape not in self.tokens_a_section:
             _, rows, columns = pl_module.denoiser.backbone.grid(batch.start)
             own = pl_module.denoiser.layout.section * rows * columns
@@ -94,7 +94,7 @@ class Throughput(pl.Callback):
     def _flops(self, pl_module: pl.LightningModule, batch: VideoBatch) -> int:
         """Of one section of one video; counted once, so texts of other lengths are taken for as long."""
         if self.section_flops is None:
-            shape = _shape(batch, 1)
+            shape = _shape(pl_module, batch)
             self.section_flops = dry_run(pl_module, shape, Precision(), "none").section_flops[-1]
         return self.section_flops
 
@@ -117,9 +117,11 @@ def sections_left(trainer: pl.Trainer) -> int | None:
     return sum(group.num_trained * len(group.items) for group in following)
 
 
-def _shape(batch: VideoBatch, videos: int) -> Shape:
+def _shape(pl_module: pl.LightningModule, batch: VideoBatch) -> Shape:
+    """Of one video of this batch."""
     rows, columns = batch.latents.shape[-2:]
-    return Shape(videos, rows, columns, batch.conditioning.text.shape[1], batch.conditioning.image.shape[1])
+    image = batch.conditioning.image if pl_module.denoiser_config.backbone.widths.image is not None else None
+    return Shape(1, rows, columns, batch.conditioning.text.shape[1], 0 if image is None else image.shape[1])
 
 
 def _most_memory(device: torch.device) -> int:

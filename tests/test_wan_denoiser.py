@@ -1,0 +1,149 @@
+"""MemoryPack on the backbone that has neither image features nor a pooled text, and whose history is clean to it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mpgen.backbones.wan.released import released_card
+from mpgen.checkpoints import load_released
+from mpgen.conditioning import Conditioning
+from mpgen.denoiser import Denoiser
+from mpgen.generation.rollout import Sampling, rollout
+from mpgen.memory.structures import Reminded, StructureA, StructureC
+from mpgen.sampling import euler
+
+
+@pytest.fixture
+def make_wan(make_denoiser, wan_backbone):
+    return lambda **fields: make_denoiser(backbone=wan_backbone, **fields)
+
+
+@pytest.fixture
+def make_text(make_conditioning):
+    """Conditioning with text alone."""
+    return lambda *lengths, **options: replace(make_conditioning(*lengths, **options), pooled=None, image=None)
+
+
+def remembered(denoiser, start, conditioning, sections, keep=0):
+    past = denoiser.begin(start, conditioning, keep)
+    for section in sections:
+        past = past.after(section)
+    return past
+
+
+@pytest.mark.parametrize("structure", [StructureA(), StructureC(), Reminded()])
+def test_a_batch_with_different_texts_is_two_single_runs(make_wan, small_config, make_text, latents, structure):
+    denoiser = make_wan(memory=replace(small_config.memory, structure=structure))
+    conditioning, start, sections = make_text(5, 2), latents(2, 1), [latents(2, 3), latents(2, 3, seed=1)]
+    noisy, sigma = latents(2, 3, seed=7), torch.tensor([0.3, 0.9])
+    both = denoiser(noisy, sigma, remembered(denoiser, start, conditioning, sections).pack(), conditioning)
+    for i, length in enumerate((5, 2)):
+        one = slice(i, i + 1)
+        own = Conditioning(conditioning.text[one, :length], conditioning.text_mask[one, :length], None, None)
+        past = remembered(denoiser, start[one], own, [section[one] for section in sections])
+        alone = denoiser(noisy[one], sigma[one], past.pack(), own)
+        torch.testing.assert_close(both[one], alone, atol=2e-5, rtol=0)
+
+
+def test_the_memory_begins_with_the_start_image_in_place_of_image_features(make_wan, make_text, latents):
+    denoiser, conditioning = make_wan(), make_text(4)
+
+    def seed(start, conditioning=conditioning) -> torch.Tensor:
+        return denoiser.begin(start, conditioning, keep=1).psi.read().tokens
+
+    before = seed(latents(1, 1))
+    assert not torch.allclose(seed(latents(1, 1, seed=1)), before, atol=1e-3)
+    assert not torch.allclose(seed(latents(1, 1), make_text(4, seed=1)), before, atol=1e-3)
+    assert denoiser.memory.image_in.in_features == 3 * 2 * 2
+    denoiser.memory.image_in.weight.grad = None
+    seed(latents(1, 1)).square().mean().backward()
+    assert denoiser.memory.image_in.weight.grad.any()
+    with_image = replace(conditioning, image=torch.randn(1, 4, 5))  # encoders may give what the backbone does not take
+    torch.testing.assert_close(seed(latents(1, 1), with_image), before)
+
+
+def test_memory_and_history_are_clean_to_the_backbone_and_change_the_velocity(make_wan, make_text, latents):
+    denoiser, conditioning = make_wan(), make_text(4)
+    noisy, sigma = latents(1, 3, seed=7), torch.tensor([0.5])
+    past = remembered(denoiser, latents(1, 1), conditioning, [latents(1, 3)])
+    other = remembered(denoiser, latents(1, 1), conditioning, [latents(1, 3, seed=1)])
+    before = denoiser(noisy, sigma, past.pack(), conditioning)
+    torch.testing.assert_close(denoiser(noisy, sigma, replace(past.pack(), sigma=0.0), conditioning), before)
+    for changed in (replace(past, history=other.history), replace(past, psi=other.psi)):
+        assert (denoiser(noisy, sigma, changed.pack(), conditioning) - before).abs().max() > 1e-6
+
+
+def test_history_and_memory_do_not_read_the_text(make_wan, make_text, latents):
+    denoiser = make_wan()
+    past = remembered(denoiser, latents(1, 1), make_text(4), [latents(1, 3)])
+    first, outputs = denoiser.backbone.blocks[0], []
+    first.register_forward_hook(lambda _, __, output: outputs.append(output))
+    for seed in (0, 1):
+        denoiser(latents(1, 3, seed=7), torch.tensor([0.5]), past.pack(), make_text(4, seed=seed))
+    (history, section), (same, other) = outputs
+    assert torch.equal(history, same)
+    assert not torch.allclose(section, other, atol=1e-4)
+
+
+def test_a_rollout_reads_the_text_once_a_section_and_gives_the_same(make_wan, make_text, latents, monkeypatch):
+    denoiser = make_wan().eval()
+    kind, calls = type(denoiser.backbone.blocks[0].attn2), []
+    keys_values = kind.keys_values
+
+    def watched(self, x):
+        calls.extend([self] if any(self is block.attn2 for block in denoiser.backbone.blocks) else [])
+        return keys_values(self, x)
+
+    def sections() -> list[torch.Tensor]:
+        return list(rollout(denoiser, latents(2, 1), make_text(4, 2), 2, Sampling(euler, 3, 1.0, 4.0, 0)))
+
+    monkeypatch.setattr(kind, "keys_values", watched)
+    kept, num_kept = sections(), len(calls)
+    monkeypatch.setattr(type(denoiser.backbone), "prepared", lambda self, conditioning: conditioning)
+    anew = sections()
+    assert num_kept == 2 * len(denoiser.backbone.blocks)
+    assert len(calls) - num_kept == 3 * num_kept
+    assert all(torch.equal(a, b) for a, b in zip(kept, anew, strict=True))
+
+
+@pytest.fixture
+def plain_folder(make_wan, tmp_path):
+    """Wan without history, as diffusers saves it."""
+    source = make_wan(memory=None).backbone
+    state = {name: t for name, t in source.state_dict().items() if not name.startswith(source.additions)}
+    state["scale_shift_table"] = state.pop("norm_out.scale_shift_table")
+    card = released_card(source.config)
+    kept = ("in_channels", "out_channels", "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim",
+            "text_dim", "freq_dim", "patch_size")  # fmt: skip
+    card = {key: card[key] for key in kept} | {"_class_name": "WanTransformer3DModel", "rope_max_seq_len": 1024}
+    (tmp_path / "config.json").write_text(json.dumps(card))
+    save_file(state, tmp_path / "diffusion_pytorch_model.safetensors")
+    return source, tmp_path
+
+
+def test_plain_wan_gets_history_patches_by_the_published_recipe_and_a_memory_in_their_language(
+    plain_folder, small_config
+):
+    source, folder = plain_folder
+    denoiser = load_released(folder, small_config)
+    backbone = denoiser.backbone
+    assert backbone.config.rope_dim == (16 - 4 * (16 // 6), 2 * (16 // 6), 2 * (16 // 6))  # Wan's rule
+    state = source.state_dict()
+    for name, tensor in backbone.state_dict().items():
+        assert name.startswith(backbone.additions) or torch.equal(tensor, state[name]), name
+    for factor in (1, 2, 4):
+        kernel = backbone.history_kernel(factor)
+        tiled = source.patch_embedding.weight.repeat(1, 1, factor, factor, factor) / factor**3
+        torch.testing.assert_close(kernel.weight, tiled)
+        torch.testing.assert_close(kernel.bias, source.patch_embedding.bias)
+    torch.testing.assert_close(denoiser.memory.window_embed.bias, source.patch_embedding.bias)
+
+
+def test_a_new_denoiser_has_a_memory_in_the_language_of_the_history(small_config, wan_backbone, latents):
+    memory = replace(small_config.memory, window_patch=(1, 2, 2))
+    denoiser = Denoiser(replace(small_config, backbone=wan_backbone, memory=memory))
+    section = latents(2, 3)
+    torch.testing.assert_close(denoiser.memory.memorize(section).tokens, denoiser.backbone.embed_history(section, 1))
