@@ -88,6 +88,8 @@ ROWS = [
     ("world --output w --bounce_objects [3,2]", "bounce_objects"),
     ("world --output w --hidden_seconds [2,1]", "hidden_seconds"),
     ("world --output w --cue_seconds -1", "cue_seconds"),
+    ("world --output w --object_radius 0.5", "object_radius"),
+    ("world --output w --pace 0", "pace"),
     ("world --output w --length_weights [1]", "length_weights"),
     ("world --output w --seed -5", "seed -5"),
     ("world --output file/w --train_videos 1 --val_videos 0 --pixel_frames [9]", "file"),

@@ -21,6 +21,8 @@ def world(
     bounce_objects: tuple[int, int] = (2, 3),
     hidden_seconds: tuple[float, float] = (0.5, 4.0),
     cue_seconds: float = 0.0,
+    object_radius: float = 0.11,
+    pace: float = 1.0,
     seed: int = 0,
     processes: int = 2,
     overwrite: bool = False,
@@ -42,6 +44,8 @@ def world(
         bounce_objects: fewest and most objects in a video of `bounce` or `curtain`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight.
         cue_seconds: the light of the wall changes so long before the hidden object comes out; 0 for no change.
+        object_radius: of every object, as a fraction of the frame's side, 0.05 to 0.14.
+        pace: objects and the camera move so many times as fast as at 1; above 0 to 1.
         seed: another seed gives another world.
         processes: how many videos are rendered at a time.
         overwrite: replace a world that was rendered with other settings.
@@ -59,6 +63,8 @@ def world(
         bounce_objects=tuple(bounce_objects),
         hidden_seconds=tuple(hidden_seconds),
         cue_seconds=cue_seconds,
+        object_radius=object_radius,
+        pace=pace,
         seed=seed,
         **shares,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mpgen.world.scenes import OBJECT_RADIUS, PALETTE, Backdrop, Patch, Scene, Track
+from mpgen.world.scenes import PALETTE, Backdrop, Patch, Scene, Track
 from mpgen.world.shapes import REACH, shape_coverage
 
 CHUNK_FRAMES = 32  # as many as stay in the cache at 64 px; one-minute videos are drawn piece by piece
@@ -36,7 +36,7 @@ def render_chunks(scene: Scene, size_px: int) -> Iterator[Chunk]:
     lit = np.zeros(scene.num_frames) if scene.lit is None else scene.lit
     for start in range(0, scene.num_frames, CHUNK_FRAMES):
         span = slice(start, min(start + CHUNK_FRAMES, scene.num_frames))
-        canvas = _Canvas(span.stop - span.start, size_px)
+        canvas = _Canvas(span.stop - span.start, size_px, scene.object_radius)
         visible = np.empty((span.stop - span.start, len(scene.tracks)))
         if scene.curtain is not None and scene.drawn is not None:
             canvas.add_plane(_curtain_coverage(scene.drawn[span], size_px), _patch_colour(scene.curtain, size_px))
@@ -54,9 +54,9 @@ def render_chunks(scene: Scene, size_px: int) -> Iterator[Chunk]:
 class _Canvas:
     """Frames being composed: the light gathered so far, and the fraction that still passes to what lies behind."""
 
-    def __init__(self, num_frames: int, size_px: int) -> None:
+    def __init__(self, num_frames: int, size_px: int, object_radius: float) -> None:
         self._size = size_px
-        self._radius = OBJECT_RADIUS * size_px
+        self._radius = object_radius * size_px
         self._half = math.ceil(REACH * self._radius) + 2
         self._pad = 2 * self._half + 2  # objects outside the frame are drawn into a margin where no light passes
         padded = size_px + 2 * self._pad

@@ -27,12 +27,6 @@ PALETTE = MappingProxyType(
     }
 )
 
-OBJECT_RADIUS = 0.11  # fraction of the frame's side
-BOUNCE_MARGIN = 1.2 * OBJECT_RADIUS  # the corner of a triangle or diamond reaches a little farther than the radius
-MIN_DISTANCE = 0.27  # between two centres, so that two objects stand clear of each other
-
-SPEEDS = MappingProxyType({"slowly": 0.15, "quickly": 0.3})  # frame sides per second
-CAMERA_SPEEDS = MappingProxyType({"slowly": 0.25, "quickly": 0.5})
 DIRECTIONS = MappingProxyType({"right": (1.0, 0.0), "left": (-1.0, 0.0), "down": (0.0, 1.0), "up": (0.0, -1.0)})
 _HALF = math.sqrt(0.5)
 DIAGONALS = MappingProxyType(
@@ -91,15 +85,16 @@ class Track:
 class Scene:
     """Everything that is needed to draw one video and to know what is true in it.
 
-    `tracks` go from the front to the back: the first hides those after it. `camera` is the window's offset on the
-    canvas. `lit` is what the walls are brightened (or darkened) by on each frame, in [-1, 1] of the full range.
-    `curtain`, whose bounds do not matter, is before everything; `drawn` is how much of the picture it covers on each
-    frame, from the left if positive and from the right if negative, in [-1, 1].
+    `object_radius` is that of every object. `tracks` go from the front to the back: the first hides those after it.
+    `camera` is the window's offset on the canvas. `lit` is what the walls are brightened (or darkened) by on each
+    frame, in [-1, 1] of the full range. `curtain`, whose bounds do not matter, is before everything; `drawn` is how
+    much of the picture it covers on each frame, from the left if positive and from the right if negative, in [-1, 1].
     """
 
     family: str
     caption: str
     fps: int
+    object_radius: float
     tracks: tuple[Track, ...]
     backdrop: Backdrop
     camera: Float[np.ndarray, "t 2"]
@@ -124,16 +119,19 @@ class Scene:
         )
 
 
-def bouncing(start: float, velocity: float, num_frames: int, fps: int) -> Float[np.ndarray, " t"]:
-    """The coordinate of something that moves evenly and is reflected at both edges of the frame.
+def bouncing(start: float, velocity: float, num_frames: int, fps: int, margin: float) -> Float[np.ndarray, " t"]:
+    """The coordinate of something that moves evenly and is reflected near both edges of the frame.
 
     Args:
-        start: in [BOUNCE_MARGIN, 1 - BOUNCE_MARGIN].
+        start: in [margin, 1 - margin].
         velocity: frame sides per second.
+        num_frames: of the video.
+        fps: frames per second.
+        margin: between the edge and where it is reflected.
     """
-    free = 1 - 2 * BOUNCE_MARGIN
-    way = np.mod(start - BOUNCE_MARGIN + velocity / fps * np.arange(num_frames), 2 * free)
-    return BOUNCE_MARGIN + free - np.abs(way - free)
+    free = 1 - 2 * margin
+    way = np.mod(start - margin + velocity / fps * np.arange(num_frames), 2 * free)
+    return margin + free - np.abs(way - free)
 
 
 def fixed(value: float, num_frames: int) -> Float[np.ndarray, " t"]:

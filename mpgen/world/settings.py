@@ -1,8 +1,14 @@
 """What a rendered world is asked to be: the options of `mpgen world` and of the world data source."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from mpgen.errors import UserError
+from mpgen.world.shapes import REACH
+
+SPEEDS = MappingProxyType({"slowly": 0.15, "quickly": 0.3})  # of objects, in frame sides per second, at pace 1
+CAMERA_SPEEDS = MappingProxyType({"slowly": 0.25, "quickly": 0.5})
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class WorldSettings:
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
         cue_seconds: the light of the wall changes so long before the hidden object comes out, so that when it comes
             can be seen, and only what comes has to be remembered; 0 for no change.
+        object_radius: of every object, as a fraction of the frame's side, 0.05 to 0.14.
+        pace: objects and the camera move so many times as fast as SPEEDS and CAMERA_SPEEDS say, above 0 to 1.
         seed: another seed gives another world.
     """
 
@@ -39,6 +47,8 @@ class WorldSettings:
     bounce_objects: tuple[int, int] = (2, 3)
     hidden_seconds: tuple[float, float] = (0.5, 4.0)
     cue_seconds: float = 0.0
+    object_radius: float = 0.11
+    pace: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +83,30 @@ class WorldSettings:
             raise UserError(f"world seed {self.seed}: 0 or more is wanted")
         if self.cue_seconds < 0:
             raise UserError(f"world cue_seconds {self.cue_seconds}: 0 (no change) or more is wanted")
+        if not 0.05 <= self.object_radius <= 0.14:
+            raise UserError(f"world object_radius {self.object_radius}: 0.05 to 0.14 of the frame's side is wanted")
+        if not 0 < self.pace <= 1:
+            raise UserError(f"world pace {self.pace}: above 0 and at most 1 is wanted")
+
+    @property
+    def margin(self) -> float:
+        """Between an object's centre and the frame's edge where it bounces: no shape reaches farther."""
+        return REACH * self.object_radius
+
+    @property
+    def min_distance(self) -> float:
+        """Between two centres, so that two objects stand clear of each other."""
+        return 27 / 11 * self.object_radius
+
+    @property
+    def speeds(self) -> Mapping[str, float]:
+        """Of objects, in frame sides per second, by the caption's word."""
+        return {word: self.pace * speed for word, speed in SPEEDS.items()}
+
+    @property
+    def camera_speeds(self) -> Mapping[str, float]:
+        """Of the camera, in frame sides per second, by the caption's word."""
+        return {word: self.pace * speed for word, speed in CAMERA_SPEEDS.items()}
 
     def lengths(self, split: str) -> dict[int, float]:
         """How often each length occurs in a split, relative to the others."""

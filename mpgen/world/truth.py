@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mpgen.world.scenes import OBJECT_RADIUS, Scene
+from mpgen.world.scenes import Scene
 
 UNSEEN = 0.005  # a visible fraction below this shows nothing that survives 8 bits and a codec
 _RETURNED = 0.5  # of a frame's side: a camera so near to where it began shows half of the first view again
@@ -73,7 +73,7 @@ def build_truth(name: str, scene: Scene, visible: Float[np.ndarray, "t tracks"],
             shape=track.shape,
             colour=track.colour,
             role=track.role,
-            radius_px=OBJECT_RADIUS * size_px,
+            radius_px=scene.object_radius * size_px,
             x=track.x * size_px,
             y=track.y * size_px,
             visible=visible[:, index],

@@ -10,26 +10,20 @@ from hypothesis import strategies as st
 from mpgen.errors import UserError
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import render_chunks, render_scene
-from mpgen.world.scenes import (
-    BOUNCE_MARGIN,
-    DIAGONALS,
-    DIRECTIONS,
-    OBJECT_RADIUS,
-    PALETTE,
-    SHAPES,
-    SPEEDS,
-    Scene,
-    bouncing,
-)
+from mpgen.world.scenes import DIAGONALS, DIRECTIONS, PALETTE, SHAPES, Scene, bouncing
 from mpgen.world.scoring.detect import detect
 from mpgen.world.settings import WorldSettings
 from mpgen.world.truth import UNSEEN, build_truth
 
 SETTINGS = WorldSettings()
+LARGE = WorldSettings(object_radius=0.13, pace=0.5)
 SCENES = [(family, number) for family in FAMILIES for number in range(6)]
 
 
 def scene_of(family: str, number: int, num_frames: int = 121) -> Scene:
+    """Every other one has larger and slower objects, and twice the time."""
+    if number % 2:
+        return sample_scene(LARGE, family, 2 * num_frames - 1, (3, number))
     return sample_scene(SETTINGS, family, num_frames, (3, number))
 
 
@@ -52,7 +46,7 @@ def test_captions_are_short_lower_case_and_name_what_the_first_frame_shows(famil
 def test_the_first_frame_holds_no_pixel_of_the_object_that_will_hide(number):
     scene = scene_of("occlude", number)
     without = tuple(track for track in scene.tracks if track.role != "target")
-    bare = Scene(scene.family, "", scene.fps, without, scene.backdrop, scene.camera, scene.walls)
+    bare = replace(scene, tracks=without)
     np.testing.assert_array_equal(render_scene(scene, 64)[0], render_scene(bare, 64)[0])
 
 
@@ -102,7 +96,7 @@ def test_the_distractor_is_another_colour_and_shape_and_never_out_of_sight(numbe
     assert distractor.shape != target.shape
     assert visible(scene)[:, 0].min() > 0.97
     apart = np.hypot(distractor.x - target.x, distractor.y - target.y).min()
-    assert apart > 2.4 * OBJECT_RADIUS
+    assert apart > 2.4 * scene.object_radius
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -131,28 +125,31 @@ def test_first_seen_landmarks_are_out_of_sight_when_the_camera_is_farthest(numbe
 @pytest.mark.parametrize(("family", "number"), [s for s in SCENES if s[0] in ("steady", "bounce")])
 def test_the_caption_says_where_an_object_goes_and_how_fast(family, number):
     scene = scene_of(family, number)
+    world = LARGE if number % 2 else SETTINGS
     clauses = scene.caption.split(". ")
     for track, clause in zip(scene.tracks, clauses, strict=True):
         words = clause.split(" moves ")[1].split(" and bounces")[0].rsplit(" ", 1)
-        velocity = np.multiply({**DIRECTIONS, **DIAGONALS}[words[0]], SPEEDS[words[1]])
+        velocity = np.multiply({**DIRECTIONS, **DIAGONALS}[words[0]], world.speeds[words[1]])
         step = np.array([track.x[1] - track.x[0], track.y[1] - track.y[0]]) * scene.fps
         turned = np.isclose(np.abs(step), np.abs(velocity), atol=1e-9) & ~np.isclose(step, velocity, atol=1e-9)
-        near_edge = np.abs(np.array([track.x[0], track.y[0]]) - 0.5) > 0.5 - BOUNCE_MARGIN - SPEEDS["quickly"] / 24
+        near_edge = np.abs(np.array([track.x[0], track.y[0]]) - 0.5) > 0.5 - world.margin - world.speeds["quickly"] / 24
         assert (np.isclose(step, velocity, atol=1e-9) | turned | near_edge).all()
         assert not (turned & ~near_edge).any()
 
 
 @given(
-    start=st.floats(BOUNCE_MARGIN, 1 - BOUNCE_MARGIN),
+    margin=st.floats(0.01, 0.4),
+    place=st.floats(0, 1),
     velocity=st.floats(-1.5, 1.5),
     fps=st.integers(6, 60),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_bouncing_object_stays_inside_and_never_jumps(start, velocity, fps):
-    way = bouncing(start, velocity, 50, fps)
+def test_a_bouncing_object_stays_inside_and_never_jumps(margin, place, velocity, fps):
+    start = margin + place * (1 - 2 * margin)
+    way = bouncing(start, velocity, 50, fps, margin)
     assert way[0] == pytest.approx(start)
-    assert way.min() >= BOUNCE_MARGIN - 1e-9
-    assert way.max() <= 1 - BOUNCE_MARGIN + 1e-9
+    assert way.min() >= margin - 1e-9
+    assert way.max() <= 1 - margin + 1e-9
     assert np.abs(np.diff(way)).max() <= abs(velocity) / fps + 1e-9
 
 
@@ -196,7 +193,9 @@ def test_a_curtain_shows_all_hides_all_and_shows_the_same_again(number):
     long = replace(SETTINGS, hidden_seconds=(2.0, 3.0), bounce_objects=(2, 3))
     scene = sample_scene(long, "curtain", 241, (3, number))
     frames, shown = render_scene(scene, 48), visible(scene, 48)
-    nothing = Scene(scene.family, "", scene.fps, (), scene.backdrop, scene.camera, curtain=scene.curtain)
+    nothing = Scene(
+        scene.family, "", scene.fps, scene.object_radius, (), scene.backdrop, scene.camera, curtain=scene.curtain
+    )
     covered = render_scene(replace(nothing, drawn=np.ones(241)), 48)
     np.testing.assert_array_equal(frames[0], covered[0])
     (closed,), (opened,) = np.nonzero(np.abs(scene.drawn) == 1), np.nonzero(scene.drawn == 0)

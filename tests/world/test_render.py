@@ -7,16 +7,17 @@ import pytest
 
 from mpgen.world.families import FAMILIES, sample_scene
 from mpgen.world.render import CHUNK_FRAMES, render_chunks, render_scene
-from mpgen.world.scenes import OBJECT_RADIUS, PALETTE, SHAPES, Backdrop, Patch, Scene, Track, fixed
+from mpgen.world.scenes import PALETTE, SHAPES, Backdrop, Patch, Scene, Track, fixed
 from mpgen.world.settings import WorldSettings
 from mpgen.world.shapes import shape_coverage
 
+OBJECT_RADIUS = 0.11
 GREY = Backdrop((0.3, 0.3, 0.3), np.zeros((0, 2)), np.zeros(0), np.zeros((0, 3)))
 
 
 def still_life(*tracks: tuple[str, str, float, float, bool], walls: tuple[Patch, ...] = ()) -> Scene:
     objects = tuple(Track(s, c, fixed(x, 1), fixed(y, 1), "mover", behind) for s, c, x, y, behind in tracks)
-    return Scene("bounce", "", 24, objects, GREY, np.zeros((1, 2)), walls)
+    return Scene("bounce", "", 24, OBJECT_RADIUS, objects, GREY, np.zeros((1, 2)), walls)
 
 
 def look(scene: Scene, size_px: int = 80) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from jaxtyping import Float
 
-from mpgen.world.scenes import BOUNCE_MARGIN, MIN_DISTANCE, Scene, Track
+from mpgen.world.scenes import Scene, Track
 from mpgen.world.settings import WorldSettings
 
 
@@ -31,10 +31,10 @@ def log_uniform_frames(rng: np.random.Generator, settings: WorldSettings, room: 
     return max(1, round(np.exp(rng.uniform(np.log(shortest), np.log(longest)))))
 
 
-def apart(rng: np.random.Generator, count: int) -> Float[np.ndarray, "count 2"]:
+def apart(rng: np.random.Generator, settings: WorldSettings, count: int) -> Float[np.ndarray, "count 2"]:
     """Positions inside the frame where all objects stand clear of each other."""
     while True:
-        positions = rng.uniform(BOUNCE_MARGIN, 1 - BOUNCE_MARGIN, (count, 2))
+        positions = rng.uniform(settings.margin, 1 - settings.margin, (count, 2))
         distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + np.eye(count)
-        if distances.min() > MIN_DISTANCE:
+        if distances.min() > settings.min_distance:
             return positions

@@ -14,7 +14,7 @@ class Curtain(Family):
     def sample(self, rng: np.random.Generator, settings: WorldSettings, num_frames: int) -> Scene:
         fps = settings.fps
         fewest, most = settings.bounce_objects
-        positions = apart(rng, int(rng.integers(fewest, most + 1)))
+        positions = apart(rng, settings, int(rng.integers(fewest, most + 1)))
         colours = rng.choice(list(PALETTE), len(positions), replace=False)
         tracks = [
             Track(str(rng.choice(SHAPES)), str(colour), fixed(x, num_frames), fixed(y, num_frames), role="target")
@@ -31,6 +31,7 @@ class Curtain(Family):
             family="curtain",
             caption=f"a curtain opens to the {side}, closes, and opens again slowly.",
             fps=fps,
+            object_radius=settings.object_radius,
             tracks=tuple(tracks),
             backdrop=plain_backdrop(rng),
             camera=np.zeros((num_frames, 2)),

@@ -5,22 +5,9 @@ from jaxtyping import Float
 
 from mpgen.world.backdrops import luminance, plain_backdrop, wall_colour
 from mpgen.world.families.base import Family, log_uniform_frames, moving
-from mpgen.world.scenes import (
-    BOUNCE_MARGIN,
-    DIRECTIONS,
-    OBJECT_RADIUS,
-    PALETTE,
-    SHAPES,
-    SPEEDS,
-    Patch,
-    Scene,
-    Track,
-    bouncing,
-    fixed,
-)
+from mpgen.world.scenes import DIRECTIONS, PALETTE, SHAPES, Patch, Scene, Track, bouncing, fixed
 from mpgen.world.settings import WorldSettings
 
-WALL_WIDTH = 0.30
 CUE_LIGHT = 0.2  # of the full range
 BRIGHT_WALL = 0.38  # a wall of so much light gets darker, lest it look like a white object
 
@@ -43,11 +30,13 @@ class Occlude(Family):
 
         colours, shapes = rng.choice(list(PALETTE), 2, replace=False), rng.choice(SHAPES, 2, replace=False)
         direction = str(rng.choice(("left", "right") if horizontal else ("up", "down")))
-        pace = str(rng.choice(list(SPEEDS)))
-        velocity = sum(DIRECTIONS[direction]) * SPEEDS[pace]
-        other = bouncing(rng.uniform(BOUNCE_MARGIN, 1 - BOUNCE_MARGIN), velocity, num_frames, settings.fps)
+        pace = str(rng.choice(list(settings.speeds)))
+        velocity = sum(DIRECTIONS[direction]) * settings.speeds[pace]
+        start = rng.uniform(settings.margin, 1 - settings.margin)
+        other = bouncing(start, velocity, num_frames, settings.fps, settings.margin)
         target_xy, other_xy = (way, target_lane), (other, other_lane)
-        bounds = (middle - WALL_WIDTH / 2, -1.0, middle + WALL_WIDTH / 2, 2.0)
+        half = _wall_width(settings) / 2
+        bounds = (middle - half, -1.0, middle + half, 2.0)
         if not horizontal:
             target_xy, other_xy = target_xy[::-1], other_xy[::-1]
             bounds = (bounds[1], bounds[0], bounds[3], bounds[2])
@@ -60,12 +49,18 @@ class Occlude(Family):
             caption=f"{moving(distractor, direction, pace)} "
             f"an object comes in from the {enters}, hides behind the wall, and comes out on the {leaves}.",
             fps=settings.fps,
+            object_radius=settings.object_radius,
             tracks=(distractor, target),
             backdrop=backdrop,
             camera=np.zeros((num_frames, 2)),
             walls=(Patch(*bounds, colour, stripe_amplitude=0.04, stripe_wave=float(rng.uniform(0.1, 0.16))),),
             lit=_cue(way, middle, luminance(colour), settings),
         )
+
+
+def _wall_width(settings: WorldSettings) -> float:
+    """A fraction of the frame's side; wide enough for any shape to vanish behind it."""
+    return max(0.30, 2.26 * settings.margin)
 
 
 def _hiding_way(
@@ -75,14 +70,14 @@ def _hiding_way(
 
     The speed, then the time behind the wall, are chosen so that it is seen again if the video has room for that.
     """
-    fps = settings.fps
+    fps, half_wall = settings.fps, _wall_width(settings) / 2
     delay = int(rng.integers(1, 1 + max(1, fps // 4)))
-    speeds = list(SPEEDS.values())
+    speeds = list(settings.speeds.values())
     rng.shuffle(speeds)
     for speed in speeds:  # the second is the last word: a story too long for the video is cut
-        approach = round((middle + 1.4 * OBJECT_RADIUS + 0.02) / speed * fps)
-        crossing = round((WALL_WIDTH / 2 - BOUNCE_MARGIN) / speed * fps)  # from the middle of the wall into sight
-        showing = round((2 * BOUNCE_MARGIN / speed + 0.5) * fps)  # to come out, and half a second in full sight
+        approach = round((middle + 1.4 * settings.object_radius + 0.02) / speed * fps)
+        crossing = round((half_wall - settings.margin) / speed * fps)  # from the middle of the wall into sight
+        showing = round((2 * settings.margin / speed + 0.5) * fps)  # to come out, and half a second in full sight
         room = num_frames - delay - approach - crossing - showing
         if room >= settings.hidden_seconds[0] * fps:
             break
@@ -102,7 +97,7 @@ def _cue(
     distance = np.abs(way - middle)
     frames = np.arange(len(way))
     after = frames > distance.argmin()
-    out = after & (distance > WALL_WIDTH / 2 - BOUNCE_MARGIN)
+    out = after & (distance > _wall_width(settings) / 2 - settings.margin)
     change = -CUE_LIGHT if wall > BRIGHT_WALL else CUE_LIGHT
     begins = frames[out][0] - round(settings.cue_seconds * settings.fps) if out.any() else len(way)
-    return np.where(after & (frames >= begins) & (distance < WALL_WIDTH / 2 + BOUNCE_MARGIN), change, 0.0)
+    return np.where(after & (frames >= begins) & (distance < _wall_width(settings) / 2 + settings.margin), change, 0.0)

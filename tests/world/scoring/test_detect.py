@@ -6,16 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpgen.world.render import render_scene
-from mpgen.world.scenes import OBJECT_RADIUS, PALETTE, SHAPES, Backdrop, Scene, Track, fixed
+from mpgen.world.scenes import PALETTE, SHAPES, Backdrop, Scene, Track, fixed
 from mpgen.world.scoring.detect import COLOURS, detect, label_blobs
 
+OBJECT_RADIUS = 0.11
 RADIUS = OBJECT_RADIUS * 64
 
 
 def picture(*objects: tuple[str, str, float, float], grey: float = 0.3) -> np.ndarray:
     backdrop = Backdrop((grey, grey, grey), np.zeros((0, 2)), np.zeros(0), np.zeros((0, 3)))
     tracks = tuple(Track(s, c, fixed(x, 1), fixed(y, 1), "mover") for s, c, x, y in objects)
-    return render_scene(Scene("bounce", "", 24, tracks, backdrop, np.zeros((1, 2))), 64)
+    return render_scene(Scene("bounce", "", 24, OBJECT_RADIUS, tracks, backdrop, np.zeros((1, 2))), 64)
 
 
 def blur(frames: np.ndarray, times: int) -> np.ndarray:
