@@ -94,6 +94,12 @@ def onednn_is_faster() -> bool:
 
 
 def _sdpa(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
+    if (
+        query.device.type == "cpu" and query.dtype == torch.bfloat16
+    ):  # in bf16 the backward pass takes five times as long
+        with torch.autocast("cpu", enabled=False):
+            mixed = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask)
+        return mixed.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 

@@ -135,3 +135,15 @@ def test_using_ends_where_its_block_ends(short_is_long, computed, monkeypatch):
 def test_a_backend_that_there_is_not_is_an_error_that_lists_them():
     with pytest.raises(UserError, match=r"attention backend 'flash': wanted one of sdpa, onednn"), using("flash"):
         pass
+
+
+def test_bfloat16_on_a_cpu_is_mixed_in_full_precision_also_under_autocast():
+    generator = torch.Generator().manual_seed(0)
+    heads = [torch.randn(2, 2, 9, 8, generator=generator).bfloat16().requires_grad_() for _ in range(3)]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = attend(*heads, None)
+    exact = torch.nn.functional.scaled_dot_product_attention(*(tensor.detach().float() for tensor in heads))
+    assert mixed.dtype == torch.bfloat16
+    assert torch.equal(mixed, exact.transpose(1, 2).flatten(2).bfloat16())
+    mixed.float().square().sum().backward()
+    assert all(tensor.grad.isfinite().all() for tensor in heads)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -17,12 +17,16 @@ BLOCKS = ("backbone.*blocks.*", "memory.memorize_layers.*", "memory.squeeze.*")
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic iteration, as in torch
 
 
-class Fp32Muon(Muon):
-    """torch's Muon, iterated in fp32 where torch iterates in bf16.
+class MuonIn(Muon):
+    """torch's Muon, iterated in a dtype of choice where torch iterates in bf16.
 
     Processors without bf16 units emulate it: on such a one torch's step took 0.19 s of a step of 0.48 s for 2.5
-    million parameters, this one 0.03 s.
+    million parameters, in fp32 0.03 s. With such units bf16 takes about half as long.
     """
+
+    def __init__(self, params: Iterable[Any], dtype: torch.dtype = torch.float32, **settings: Any):
+        super().__init__(params, **settings)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -41,7 +45,7 @@ class Fp32Muon(Muon):
                 ahead = matrix.grad.lerp(average, group["momentum"]) if group["nesterov"] else average
                 rows, columns = matrix.shape
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                step = orthogonal(ahead, group["ns_steps"], group["eps"])
+                step = orthogonal(ahead.to(self.dtype), group["ns_steps"], group["eps"]).to(matrix.dtype)
                 matrix.add_(step, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
         return loss
 
@@ -72,6 +76,7 @@ class MuonAdamW(Optimizer):
         weight_decay: of AdamW.
         momentum: of Muon.
         muon: shell patterns of the names that Muon takes, if they are matrices.
+        muon_dtype: of Muon's iteration; bfloat16 is faster on processors that have units for it.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class MuonAdamW(Optimizer):
         weight_decay: float = 0.01,
         momentum: float = 0.95,
         muon: Sequence[str] = BLOCKS,
+        muon_dtype: Literal["float32", "bfloat16"] = "float32",
     ):
         named = list(params)
         matrices = [(n, p) for n, p in named if p.ndim == 2 and any(fnmatchcase(n, pattern) for pattern in muon)]
@@ -93,7 +99,9 @@ class MuonAdamW(Optimizer):
                 f"MuonAdamW was given {len(matrices)} matrices of blocks and {len(rest)} other parameters: "
                 "wanted both; with a part of the model, use torch.optim.AdamW as model.optimizer"
             )
-        self._muon = Fp32Muon(matrices, lr=muon_lr, momentum=momentum, weight_decay=0.0, ns_steps=4)
+        self._muon = MuonIn(
+            matrices, getattr(torch, muon_dtype), lr=muon_lr, momentum=momentum, weight_decay=0.0, ns_steps=4
+        )
         self._adamw = AdamW(rest, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
         super().__init__([*self._muon.param_groups, *self._adamw.param_groups], {})
         self._share()

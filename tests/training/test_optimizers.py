@@ -1,18 +1,19 @@
-"""Muon in fp32 takes torch's step, without torch's rounding."""
+"""Muon takes torch's step, in fp32 without torch's rounding."""
 
 import pytest
 import torch
 from torch.optim import Muon
 
-from mpgen.training.optimizers import Fp32Muon, orthogonal
+from mpgen.training.optimizers import MuonIn, orthogonal
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (7, 7)])
-def test_steps_are_those_of_torch_up_to_its_bf16(shape):
+def test_steps_are_those_of_torch_up_to_its_bf16(shape, dtype):
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(shape, generator=generator)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    ours_optimizer = Fp32Muon([ours], lr=0.02, momentum=0.95, weight_decay=0.1, ns_steps=4)
+    ours_optimizer = MuonIn([ours], dtype, lr=0.02, momentum=0.95, weight_decay=0.1, ns_steps=4)
     theirs_optimizer = Muon([theirs], lr=0.02, momentum=0.95, weight_decay=0.1, ns_steps=4)
     for _ in range(5):
         gradient = torch.randn(shape, generator=generator)
@@ -36,6 +37,6 @@ def test_a_checkpoint_of_torchs_muon_is_carried_on():
     theirs = Muon([weight], lr=0.02)
     weight.grad = torch.ones(3, 3)
     theirs.step()
-    ours = Fp32Muon([weight], lr=0.02)
+    ours = MuonIn([weight], lr=0.02)
     ours.load_state_dict(theirs.state_dict())
     assert torch.equal(ours.state[weight]["momentum_buffer"], theirs.state[weight]["momentum_buffer"])
