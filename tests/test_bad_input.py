@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
-from small_run import run
+from small_run import run, write
 
 LONG = "n" * 300
 SOME = "--scene bounce --ckpt_path no.ckpt"
@@ -55,6 +55,7 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "bytes.yaml").write_bytes(b"\xff\xfe\x00\xd8")
     (folder / "folder.mp4").mkdir()
     (folder / "folder.yaml").mkdir()
+    write(folder)
     (folder / "folder").mkdir()
     return folder
 
@@ -120,6 +121,20 @@ ROWS = [
     ("fit", "model.forcing"),
     ("fit --trainer.max_steps", "--trainer.max_steps: expected one argument"),
     ("validate", "model.forcing"),
+    # what the machine cannot take
+    ("fit --config small.yaml --trainer.devices 9999", "trainer.devices 9999: wanted 1 to"),
+    ("fit --config small.yaml --trainer.devices 0", "trainer.devices 0: wanted 1 to"),
+    ("fit --config small.yaml --data.num_workers 9999", "data.num_workers 9999: wanted 0 to"),
+    ("fit --config small.yaml --data.num_workers -1", "data.num_workers -1: wanted 0 to"),
+    ("fit --config small.yaml --data.batch_size 1000000000000", "data.batch_size 1000000000000: wanted 1 to 4096"),
+    ("fit --config small.yaml --data.height_px 64000", "height_px 64000"),
+    ("fit --config small.yaml --data.fps 1e9", "fps 1e+09: wanted"),
+    ("fit --config small.yaml --data.max_sections 0", "max_sections 0"),
+    ("data score nowhere --num_workers 9999", "--num_workers 9999: wanted 1 to"),
+    ("data cache nowhere --num_workers 9999", "--num_workers 9999: wanted 1 to"),
+    ("data cache nowhere --height_px 64000", "height_px 64000"),
+    ("data cache nowhere --fps 0", "fps 0"),
+    ("evaluate --videos folder --output o --workers 9999", "--workers 9999: wanted 1 to"),
     ("plan --gpus 0", "--gpus 0"),
     ("plan --gpu potato", "potato"),
     ("plan --config nope.yaml", "nope.yaml does not exist"),

@@ -37,6 +37,7 @@ def test_a_trained_model_comes_back_ready_to_generate(trained, make_module):
     assert isinstance(model.encoders, TinyEncoders)
     assert (model.guidance_scale, model.height_px, model.width_px, model.fps, model.steps) == (2.0, 32, 32, 24.0, 2)
     assert model.denoiser.layout == make_module().denoiser_config.layout
+    assert model.card["caveats"] == []
 
 
 def test_the_averaged_weights_are_taken_unless_told_otherwise(trained):

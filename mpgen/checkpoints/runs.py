@@ -1,5 +1,6 @@
 """What `mpgen fit` and `mpgen export` wrote, ready to generate: the network, its encoders and its card."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,9 +49,15 @@ class LoadedModel:
 
 
 def model_card(
-    config: DenoiserConfig, encoders: Encoders, guidance_scale: float, height_px: int, width_px: int, fps: float
+    config: DenoiserConfig,
+    encoders: Encoders,
+    guidance_scale: float,
+    height_px: int,
+    width_px: int,
+    fps: float,
+    caveats: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What a checkpoint must say so that the model can be rebuilt, in plain types."""
+    """What a checkpoint must say so that the model can be rebuilt, in plain types; and what speaks against it."""
     return {
         "version": __version__,
         "denoiser": to_plain(config)["init_args"],
@@ -63,6 +70,7 @@ def model_card(
         "height_px": height_px,
         "width_px": width_px,
         "fps": fps,
+        "caveats": list(caveats),
     }
 
 
@@ -133,6 +141,7 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
     trained = open_trained(path, ema)
     network = trained.network
     card = trained.card | {"denoiser": to_plain(network)["init_args"]}
+    card.setdefault("ema", ema)  # an exported folder says which it holds
     denoiser = Denoiser(network)
     encoders = trained.rebuild(Encoders, "encoders")
     fill(denoiser, {**referenced(trained.path, card), **trained.weights}, trained.path)

@@ -77,7 +77,7 @@ def build_cache(
         UserError: nothing is left of the whole.
     """
     directory = CacheDirectory.of(root, settings, encoders.fingerprint)
-    directory.begin(settings, encoders.fingerprint)
+    directory.begin(settings, encoders.fingerprint, encoders.caveat)
     mine = [record for record in records if part.owns(record.uid)]
     # the manifest's own rejects have no hash, so they are the first part's
     rejects = list(manifest_rejects) if part.number == 1 else []

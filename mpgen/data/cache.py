@@ -31,6 +31,7 @@ from mpgen.data.decoded import SourceState, hash_file
 from mpgen.data.parts import Part
 from mpgen.data.records import VideoRecord
 from mpgen.errors import UserError
+from mpgen.machine import MAX_FPS, MAX_SIDE_PX
 from mpgen.sections import TEMPORAL_STRIDE
 
 CACHE_VERSION = 2  # raise it when the same settings would give other tensors
@@ -56,6 +57,17 @@ class CacheSettings:
     max_sections: int
     section_latent_frames: int
     dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height_px <= MAX_SIDE_PX and 1 <= self.width_px <= MAX_SIDE_PX):
+            raise UserError(f"height_px {self.height_px}, width_px {self.width_px}: wanted 1 to {MAX_SIDE_PX}")
+        if not 0 < self.fps <= MAX_FPS:
+            raise UserError(f"fps {self.fps:g}: wanted more than 0 and at most {MAX_FPS:g}")
+        if self.max_sections < 1 or self.section_latent_frames < 1:
+            raise UserError(
+                f"max_sections {self.max_sections}, section_latent_frames {self.section_latent_frames}: wanted at "
+                "least 1"
+            )
 
     @property
     def summary(self) -> str:
@@ -132,9 +144,10 @@ class CacheDirectory:
     def settings(self) -> CacheSettings:
         return CacheSettings(**self.identity["settings"])
 
-    def begin(self, settings: CacheSettings, encoders_fingerprint: str) -> None:
-        """Says in the folder what it is for."""
-        write_json(self.path / "fingerprint.json", _identity(settings, encoders_fingerprint))
+    def begin(self, settings: CacheSettings, encoders_fingerprint: str, caveat: str = "") -> None:
+        """Says in the folder what it is for, and what speaks against it."""
+        said = {"caveat": caveat} if caveat else {}
+        write_json(self.path / "fingerprint.json", _identity(settings, encoders_fingerprint) | said)
 
     def video_file(self, uid: str) -> Path:
         return self.path / "videos" / uid[:2] / f"{uid}.safetensors"

@@ -20,6 +20,7 @@ from mpgen.data.position import Position
 from mpgen.data.sampler import GroupSampler, ResumableLoader
 from mpgen.encoders.base import Encoders
 from mpgen.errors import UserError
+from mpgen.machine import MAX_BATCH, check_processes
 from mpgen.world.settings import WorldSettings
 
 
@@ -64,10 +65,9 @@ class VideoDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.prepare_data_per_node = not shared_disk
-        if batch_size < 1 or num_workers < 0:
-            raise UserError(
-                f"data.batch_size {batch_size}, num_workers {num_workers}: wanted at least 1 video and 0 workers"
-            )
+        if not 1 <= batch_size <= MAX_BATCH:
+            raise UserError(f"data.batch_size {batch_size}: wanted 1 to {MAX_BATCH} videos")
+        check_processes(num_workers, "data.num_workers", at_least=0)
         self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
         self.settings = CacheSettings(height_px, width_px, float(fps), max_sections, section_latent_frames, dtype)
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
@@ -84,7 +84,7 @@ class VideoDataModule(LightningDataModule):
         records, bad_rows = read_training_records(self.manifest)
         directory = self._directory()
         if not directory.path.exists():
-            directory.begin(self.settings, self.encoders.fingerprint)
+            directory.begin(self.settings, self.encoders.fingerprint, self.encoders.caveat)
             for line in directory.differences():
                 rank_zero_info(f"{directory.path} is a new cache; {line}")
         self.index = build_cache(

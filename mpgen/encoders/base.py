@@ -108,6 +108,11 @@ class Encoders(ABC):
         """The arguments that make the same encoders again, in plain types; a checkpoint keeps them."""
         return {}
 
+    @property
+    def caveat(self) -> str:
+        """Why what they give means little, such as random weights, or empty; caches and checkpoints keep it."""
+        return ""
+
     def check(self) -> None:  # noqa: B027 - most encoders need no files of the user's
         """Raises UserError when files that will be needed are missing; quick, so that a run asks before it starts."""
 

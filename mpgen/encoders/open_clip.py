@@ -165,6 +165,15 @@ class OpenClipEncoders(Encoders):
         weights = f"seed {self.seed}".encode() if self.pretrained is None else hash_ends(self.pretrained).encode()
         return hashlib.sha256(f"open_clip-1 {self.model_name}".encode() + weights + WEIGHTS.read_bytes()).hexdigest()
 
+    @property
+    def caveat(self) -> str:
+        if self.pretrained is not None:
+            return ""
+        return (
+            f"the text and image encoders ({self.model_name} of open_clip) have random weights: their features mean "
+            "nothing beyond telling words and places apart; wanted a file with its weights (pretrained)"
+        )
+
     def check(self) -> None:
         if self.pretrained is not None and not self.pretrained.is_file():
             raise UserError(f"{self.pretrained} does not exist: wanted a file with weights of {self.model_name}")

@@ -26,6 +26,7 @@ from mpgen.evaluation.tables import Evaluation
 from mpgen.evaluation.vbench.listing import listing
 from mpgen.evaluation.vbench.weights import require_folder
 from mpgen.evaluation.world import NO_WORLD, score_methods
+from mpgen.machine import check_processes
 from mpgen.video.errors import VideoError
 
 # One by one on a CPU: a frame is still in the caches when the next probe measures it.
@@ -223,8 +224,7 @@ def _warnings(queue: Sequence[_Queued], colour: Colour, weights: Weights) -> lis
 
 def _devices(device: str | None, workers: int) -> list[str]:
     """Each device as often as it has worker processes."""
-    if not 1 <= workers <= 64:
-        raise UserError(f"--workers {workers}: wanted 1 to 64")
+    check_processes(workers, "--workers")
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     names = device.split(",") if device else gpus or ["cpu"]
     for name in names:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mpgen import caveats
 from mpgen.checkpoints import LoadedModel
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
@@ -18,11 +19,10 @@ from mpgen.generation.starts.suite import FromSuite
 from mpgen.generation.starts.video import FromVideo
 from mpgen.generation.starts.world import FromWorld
 from mpgen.generation.weights import Released, Trained
+from mpgen.machine import MAX_FPS
 from mpgen.options import choose
 from mpgen.outputs import check_file, check_folder
 from mpgen.sections import ORDERS
-
-MAX_FPS = 240.0
 
 
 def generate(
@@ -54,7 +54,7 @@ def generate(
         weights: which make it.
         size: of the video.
         denoising: how it is denoised.
-        fps: frames per second; those of training, and 30 for released weights, if not given.
+        fps: frames per second; those of training if not given; for released weights 30, and 24 in a suite, the paper's.
         order: f1 makes sections in the order of time; f0 the last one first (for the weights FramePackI2V_HY). That of
             training if not given.
         device: where to compute; a GPU if there is one.
@@ -75,7 +75,9 @@ def generate(
     start.check_files()
 
     model = weights.load(choose_device(device), offload)
-    model = model if fps is None else replace(model, fps=fps)
+    asked_fps = start.fps if fps is None and weights.any_size else fps
+    model = model if asked_fps is None else replace(model, fps=asked_fps)
+    caveats.say(model.card.get("caveats", ()))
     made_in = asked_order or type(model.denoiser.layout)
     start.check_order(made_in)
     jobs = start.jobs(Making(model, size, weights.any_size, output, made_in, denoising.seed))
@@ -84,7 +86,7 @@ def generate(
         _make_one(model, jobs[0], samplings[0])
         return
     _make_many(model, jobs, samplings, output, overwrite)
-    print(f"{output}: {len(jobs)} videos")
+    print(f"{output}: {len(jobs)} videos at {model.fps:g} frames a second, made with {_kind_of_weights(model)}")
     print(f"next:\n  mpgen evaluate {start.for_evaluate()} --videos {output} --output {output}/scores")
 
 
@@ -109,6 +111,12 @@ def _make_many(
             made.output.unlink()
             made.output.with_suffix(".json").unlink()
             raise SystemExit(f"{output}: interrupted; the same command goes on with {made.output.name}")
+
+
+def _kind_of_weights(model: LoadedModel) -> str:
+    """As the JSON beside each video says too, under `model`."""
+    averaged = model.card.get("ema")
+    return "released weights" if averaged is None else "averaged weights (EMA)" if averaged else "raw weights (not EMA)"
 
 
 def _say(made: Made, fps: float, how: str) -> str:

@@ -76,5 +76,7 @@ def load_pipeline(
         "released": str(folder),
         "memory": None if memory is None else str(memory),
         "lora": [str(path) for path in lora],
+        "caveats": [] if trained is None else trained.card.get("caveats", []),
+        "ema": None if trained is None else trained.card.get("ema", ema),
     }
     return LoadedModel(denoiser, parts, scale, height, width, fps, Path(folder), steps, card)

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from mpgen.checkpoints import LoadedModel
 from mpgen.errors import UserError
+from mpgen.machine import MAX_SIDE_PX
 from mpgen.options import Options
-
-MAX_SIDE_PX = 4096
 
 BUCKET_RESOLUTION = 640
 # Height and width, about 640 x 640 pixels each; from FramePack's code, its transposes follow.

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mpgen import caveats
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
 from mpgen.checkpoints.sources import PREFIX
@@ -27,7 +28,7 @@ from mpgen.training.noise import KeyedNoise
 from mpgen.training.nonfinite import FiniteSteps
 from mpgen.training.objective import Objective, SectionLoss
 from mpgen.training.parallel import Distribution, Replicated
-from mpgen.training.parameters import Trainable, select_trainable
+from mpgen.training.parameters import Trainable, frozen_at_random, select_trainable
 from mpgen.training.resuming import Settings
 from mpgen.training.targets import NextSection, Target
 
@@ -96,6 +97,7 @@ class LongVideoModule(pl.LightningModule):
         self.settings: Settings | None = None
         self.base: dict[str, str] | None = None
         self.referenced: frozenset[str] = frozenset()  # weights that a checkpoint names instead of holding
+        self.random_weights = ""
         self.position = "start"
 
     def check_precision(self, precision: str | int | None) -> None:
@@ -134,6 +136,7 @@ class LongVideoModule(pl.LightningModule):
                 self.base = describe_base(self.init_from)
         self.trainable = select_trainable(self.denoiser, self.train_patterns)
         self.referenced = loaded - set(self.trainable.names)
+        self.random_weights = frozen_at_random(self.denoiser, loaded)
         for parameter in self.denoiser.parameters():
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else self.frozen_dtype)
         for block in self.denoiser.backbone.blocks:
@@ -216,13 +219,25 @@ class LongVideoModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self._check_encoders()
+        rank_zero_only(caveats.say)(self.caveats)
+
+    @property
+    def caveats(self) -> list[str]:
+        """What makes the run's results mean less than they seem to; its checkpoints say it too."""
+        return [said for said in (self.random_weights, self.trainer.datamodule.encoders.caveat) if said]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Says what the model is; frozen weights are named by path and hash, not written again."""
         data = self.trainer.datamodule
         size = data.settings
         checkpoint["mpgen"] = model_card(
-            self.denoiser_config, data.encoders, self.guidance_scale, size.height_px, size.width_px, size.fps
+            self.denoiser_config,
+            data.encoders,
+            self.guidance_scale,
+            size.height_px,
+            size.width_px,
+            size.fps,
+            self.caveats,
         )
         if self.referenced:
             checkpoint["mpgen"]["base"] = self.base

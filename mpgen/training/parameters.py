@@ -1,8 +1,9 @@
 """Which parameters train: shell patterns over names (paper §6.4, stage 2: the last norm and the output layer)."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from textwrap import shorten
 
 from mpgen.backbones.lora import ADAPTER
 from mpgen.denoiser import Denoiser
@@ -50,3 +51,21 @@ def select_trainable(denoiser: Denoiser, patterns: Sequence[str]) -> Trainable:
     count = sum(named[name].numel() for name in names)
     head = tuple(f"backbone.{name}" for name in denoiser.backbone.head_names)
     return Trainable(names, count, all(name.startswith(head) for name in names))
+
+
+def frozen_at_random(denoiser: Denoiser, loaded: Set[str]) -> str:
+    """A line on parameters that neither train nor came from a file; empty if there are none.
+
+    Args:
+        denoiser: after `select_trainable`.
+        loaded: the names of what came from a file.
+    """
+    named = {name: p for name, p in denoiser.named_parameters() if not p.requires_grad and name not in loaded}
+    if not named:
+        return ""
+    count, total = sum(p.numel() for p in named.values()), sum(p.numel() for p in denoiser.parameters())
+    groups = ", ".join(dict.fromkeys(f"{'.'.join(name.split('.')[:2])}.*" for name in named))
+    return (
+        f"{count:,} of {total:,} parameters are random and stay so ({shorten(groups, 120)}): they neither train "
+        "(model.train) nor come from weights (model.init_from)"
+    )

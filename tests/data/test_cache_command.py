@@ -103,8 +103,8 @@ def test_of_several_caches_one_is_named(data, capsys):
         (["--encoders", "tinny"], "encoders"),
         (["--part", "3/2"], "part 3/2"),
         (["--height_px", "20"], "multiples of 8"),
-        (["--max_sections", "0"], "more than 0"),
-        (["--num_workers", "0"], "a process at least"),
+        (["--max_sections", "0"], "at least 1"),
+        (["--num_workers", "0"], "wanted 1 to"),
     ],
 )
 def test_a_mistake_is_one_clear_error(data, capsys, options, message):

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from mpgen.checkpoints import rebuild
+from mpgen.data.cache import CacheDirectory, CacheSettings
 from mpgen.encoders.base import Encoders
 from mpgen.encoders.open_clip import OpenClipEncoders
 from mpgen.errors import UserError
@@ -148,6 +149,14 @@ def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path):
         OpenClipEncoders("tiny-vit", tmp_path / "trap.pt", device="cpu").text.encode([""])
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "executed").exists()
+
+
+def test_random_weights_are_a_caveat_that_the_cache_keeps(tmp_path):
+    assert OpenClipEncoders(pretrained=tmp_path / "some.pt").caveat == ""
+    directory, settings = CacheDirectory(tmp_path), CacheSettings(32, 32, 24.0, 2, 2)
+    directory.begin(settings, "abc", OpenClipEncoders().caveat)
+    assert "have random weights" in directory.identity["caveat"]
+    assert directory.settings == settings
 
 
 def test_a_missing_file_and_a_wrong_name_are_told(tmp_path):

@@ -105,10 +105,12 @@ def test_all_may_be_given_until_the_section_in_which_a_thing_comes_back(trained,
         assert known <= returns < known + 8
 
 
-def test_a_suite_is_made_row_by_row_and_scored_by_the_same_file(trained, tmp_path, picture, count_calls):
+def test_a_suite_is_made_row_by_row_and_scored_by_the_same_file(trained, tmp_path, picture, count_calls, capsys):
     suite, output = tmp_path / "suite.csv", tmp_path / "made"
     suite.write_text("name,image,prompt,seconds\nlong/a,start.png,a red disc,0.6\nb,start.png,,\n")
     generate(output, trained, suite=suite, seconds=0.1, steps=1)
+    assert "2 videos at 24 frames a second, made with averaged weights (EMA)" in capsys.readouterr().out
+    assert json.loads((output / "b.json").read_text())["model"]["ema"] is True
     assert len(read_video(output / "long/a.mp4")) == 17
     assert len(read_video(output / "b.mp4")) == 9
     found, skipped = find_videos(output, output / "scores", read_suite(suite, "--manifest"))

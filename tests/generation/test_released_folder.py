@@ -81,6 +81,13 @@ def test_a_released_folder_makes_a_video_with_one_command(run, folder):
     assert card["model"]["released"] == str(folder)
 
 
+def test_a_suite_is_at_the_papers_24_frames_a_second(folder, run, tmp_path):
+    (tmp_path / "suite.csv").write_text("name,image,prompt,seconds\none,start.png,x,0.1\n")
+    generate(tmp_path / "made", model=folder, suite=tmp_path / "suite.csv", steps=1, device="cpu", **SIZE)
+    card = json.loads((tmp_path / "made" / "one.json").read_text())
+    assert (card["fps"], card["model"]["ema"]) == (24.0, None)
+
+
 def test_the_command_line_is_enough(folder, tmp_path, monkeypatch, capsys):
     Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(tmp_path / "start.png")
     words = f"mpgen generate --model {folder} --image {tmp_path}/start.png --prompt x --steps 1 --seconds 0.1 "

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mpgen.errors import UserError
-from mpgen.training.parameters import select_trainable
+from mpgen.training.parameters import frozen_at_random, select_trainable
 
 
 def test_stage_2_trains_the_last_norm_and_the_output_layer_alone(make_denoiser):
@@ -58,3 +58,16 @@ def test_a_star_matches_dots(make_denoiser):
     wanted = tuple(name for name, _ in denoiser.named_parameters() if name.endswith("weight"))
     assert any(name.count(".") > 4 for name in wanted)
     assert select_trainable(denoiser, ["*weight"]).names == wanted
+
+
+def test_weights_that_stay_random_are_told_and_loaded_ones_are_not(make_denoiser):
+    denoiser = make_denoiser()
+    select_trainable(denoiser, ["memory.*"])
+    frozen = {name for name, p in denoiser.named_parameters() if not p.requires_grad}
+    assert frozen_at_random(denoiser, frozen) == ""
+    one = "backbone.proj_out.bias"
+    said = frozen_at_random(denoiser, frozen - {one})
+    assert said.startswith(f"{denoiser.get_parameter(one).numel():,} of ")
+    assert "are random and stay so (backbone.proj_out.*)" in said
+    select_trainable(denoiser, ["*"])
+    assert frozen_at_random(denoiser, set()) == ""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import yaml
 
+from mpgen import caveats
 from mpgen.atomic import write_text
 from mpgen.data.build import TIMEOUT_SECONDS, build_cache
 from mpgen.data.cache import CacheDirectory, CacheIndex, CacheSettings
@@ -17,6 +18,7 @@ from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.encoders.open_clip import OpenClipEncoders
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
+from mpgen.machine import check_processes
 
 SMALL = CacheSettings(64, 64, 24.0, max_sections=8, section_latent_frames=3)  # those of configs/quickstart.yaml
 RELEASED = CacheSettings(480, 832, 24.0, max_sections=40, section_latent_frames=9, dtype="bfloat16")
@@ -86,10 +88,9 @@ def cache(
         retry_failed: try again the videos that failed before.
     """
     share = Part.parse(part)
-    if num_workers < 1 or timeout_seconds <= 0:
-        raise UserError(
-            f"--num_workers {num_workers} --timeout_seconds {timeout_seconds:g}: wanted a process at least, and time"
-        )
+    check_processes(num_workers, "--num_workers")
+    if timeout_seconds <= 0:
+        raise UserError(f"--timeout_seconds {timeout_seconds:g}: wanted more than 0")
     chosen, usual = _chosen(encoders, weights)
     given = {
         "height_px": height_px,
@@ -104,7 +105,8 @@ def cache(
     chosen.check()
     records, bad_rows = read_training_records(data / "manifest.csv")
     directory = CacheDirectory.of(data / "cache", settings, chosen.fingerprint)
-    directory.begin(settings, chosen.fingerprint)
+    directory.begin(settings, chosen.fingerprint, chosen.caveat)
+    caveats.say([chosen.caveat] if chosen.caveat else [])
     print(f"{directory.path}: {settings.summary}, {type(chosen).__name__}")
     for line in directory.differences():
         print(f"  {line}")
@@ -142,9 +144,6 @@ def _chosen(encoders: str | Encoders, weights: Path | None) -> tuple[Encoders, C
 
 
 def _refuse_senseless(settings: CacheSettings, encoders: Encoders) -> None:
-    for name in ("height_px", "width_px", "fps", "max_sections", "section_latent_frames"):
-        if getattr(settings, name) <= 0:
-            raise UserError(f"--{name} {getattr(settings, name):g}: wanted more than 0")
     side = encoders.vae.spatial_stride
     if settings.height_px % side or settings.width_px % side:
         raise UserError(f"--height_px {settings.height_px} --width_px {settings.width_px}: wanted multiples of {side}")

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from mpgen import caveats
 from mpgen.data.cache import CacheDirectory
 from mpgen.data.check import check_cache, write_findings
 from mpgen.data.manifest import read_training_records
@@ -41,6 +42,7 @@ def check(data: Path, /, fast: bool = False, fingerprint: str | None = None) -> 
     checked = check_cache(records, directory, headers_only=fast)
     hours = directory.settings.hours(checked.sections, checked.videos)
     print(f"{directory.path}: {directory.settings.summary}")
+    caveats.say([said] if (said := directory.identity.get("caveat")) else [])
     print(f"good: {checked.videos} of {len(records)} videos, {checked.sections} sections, {hours:.2f} h")
     if checked.failed or bad_rows:
         print(f"rejected: {checked.failed} that cannot be used, {len(bad_rows)} bad rows of the manifest")

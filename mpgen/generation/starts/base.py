@@ -61,6 +61,7 @@ class Start(Options, ABC):
 
     makes_many: ClassVar[bool] = False
     takes_size: ClassVar[bool] = True
+    fps: ClassVar[float | None] = None  # in place of the released weights' own
 
     @abstractmethod
     def check_files(self) -> None:

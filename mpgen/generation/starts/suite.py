@@ -21,6 +21,7 @@ class FromSuite(Start):
     """
 
     makes_many: ClassVar[bool] = True
+    fps: ClassVar[float | None] = 24.0  # the paper's evaluation (§5.2)
 
     suite: Path
     seconds: float = 5.0

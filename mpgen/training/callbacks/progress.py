@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from mpgen import caveats
 from mpgen.training.callbacks.samples import SampleVideos
 
 
@@ -62,6 +63,7 @@ class ClosingWords(pl.Callback):
             )
             lines += ["next:", f"  {command}"]
         print("\n" + "\n".join(lines), flush=True)
+        caveats.say(pl_module.caveats)
 
 
 def _shown(path: Path) -> Path:

@@ -1,3 +1,4 @@
+from command_line import generate
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
@@ -18,6 +19,18 @@ def test_a_run_ends_by_saying_what_it_made_and_what_to_type_next(fit, make_modul
     assert f"{sampler.written[0].parent} (1 mp4" in said
     assert f"tensorboard --logdir {tmp_path}" in said
     assert f"mpgen generate --ckpt_path {tmp_path / 'last.ckpt'}" in said
+
+
+def test_weights_that_stay_random_are_told_at_both_ends_and_in_what_is_made(
+    fit, make_module, make_small_data, trained, tmp_path, capsys
+):
+    head = {"train": ["backbone.proj_out.*"]}
+    fit(make_module(**head, init_from=trained), make_small_data(), tmp_path / "a", 1, callbacks=[ClosingWords()])
+    assert "WARNING" not in capsys.readouterr().err
+    fit(make_module(**head), make_small_data(), tmp_path / "b", 1, callbacks=[ClosingWords()])
+    assert capsys.readouterr().err.count("! WARNING: ") == 2
+    generate(tmp_path / "out.mp4", tmp_path / "b" / "last.ckpt", scene="bounce", seconds=0.1, steps=1)
+    assert "parameters are random and stay so" in " ".join(capsys.readouterr().err.split())
 
 
 class BarsFirstStep(ResumedProgressBar):

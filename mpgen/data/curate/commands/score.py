@@ -15,6 +15,7 @@ from mpgen.data.curate.sources.clip import SourceClip, read_clips
 from mpgen.data.curate.survey import survey_clip
 from mpgen.data.parts import Part
 from mpgen.errors import UserError
+from mpgen.machine import check_processes
 from mpgen.video.workers import Failure, run_in_workers
 
 RETRIED = ("timeout", "crash", "unexpected")
@@ -72,11 +73,9 @@ def score(
         retry_failed: try again the clips that hung, crashed or failed unexpectedly before.
     """
     share = Part.parse(part)
-    if num_workers < 1 or timeout_seconds <= 0:
-        raise UserError(
-            f"--num_workers {num_workers} --timeout_seconds {timeout_seconds:g}: "
-            "wanted at least 1 process and more than 0 s"
-        )
+    check_processes(num_workers, "--num_workers")
+    if timeout_seconds <= 0:
+        raise UserError(f"--timeout_seconds {timeout_seconds:g}: wanted more than 0")
     scorers = FrameScorers(shots, transnet, raft)
     scorers.fresh()  # what is missing is said now, not by every worker
     folder = scores_folder(data, ScoreSettings(shots, _hash_of(transnet), _hash_of(raft)))
