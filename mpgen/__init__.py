@@ -10,6 +10,7 @@ The map, from the bottom up (imports go down only):
 - `video`: reading and writing files; `world`: videos whose truth is known, and their scores;
 - `data`: videos to ordered sections with a curriculum (§6.4); `checkpoints`: weights in and out;
 - `generation`: sections to video; `training`: Direct Forcing and its alternatives (§4.2); `planner`: what a run costs;
+  `comparison`: two runs side by side;
 - `evaluation`: scores, from frames only; `arena`: blind comparison by people;
 - `cli`: the commands; `parser`, `options`, `configs`, `faults`: their options, configs and errors in one line;
 - `machine`: what processes and sizes it can take; `caveats`: what makes results mean less, said loudly.

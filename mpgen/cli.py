@@ -93,6 +93,7 @@ COMMANDS: dict[str, Command | Group] = {
     "plan": Command("mpgen.planner.command", "main", "memory, traffic and days of a run", own_parser=True),
     "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
+    "compare": Command("mpgen.comparison.command", "compare", "two runs: configs, curves and scores side by side"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),
     "data": Group(
         "from a published table of videos to a cache that `mpgen fit` trains on",

@@ -1,0 +1,1 @@
+"""Two runs side by side: what their configs differ in, their curves, and what their videos scored."""
