@@ -172,8 +172,9 @@ def _encode_video(
     encoded = {
         "start": encoders.vae.encode(clip[:, :, :1])[0],
         "latents": encoders.vae.encode(clip)[0, :, 1:],
-        "image": encoders.image.encode(_to_clip(video.frames[:1], torch.float32)[:, :, 0])[0],
     }
+    if encoders.image is not None:
+        encoded["image"] = encoders.image.encode(_to_clip(video.frames[:1], torch.float32)[:, :, 0])[0]
     stored = {name: tensor.to(DTYPES[settings.dtype]) for name, tensor in encoded.items()}
     for name, tensor in stored.items():
         if not torch.isfinite(tensor).all():
@@ -187,6 +188,7 @@ def _encode_video(
         "num_sections": str(video.num_sections),
         "frames_decoded": str(video.frames_decoded),
         "fps": repr(settings.fps),
+        "tensors": ",".join(sorted(stored)),
     }
     save_item(directory.video_file(record.uid), stored, metadata)
     return CachedVideo(video.num_sections, video.sha256)
@@ -219,11 +221,13 @@ def _encode_texts(
             tensors = {
                 "tokens": features.tokens[row, :length].to(stored),
                 "mask": features.mask[row, :length],
-                "pooled": features.pooled[row].to(stored),
             }
-            if not all(torch.isfinite(tensors[name]).all() for name in ("tokens", "pooled")):
+            if features.pooled is not None:
+                tensors["pooled"] = features.pooled[row].to(stored)
+            if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
                 raise UserError(f"caption {caption!r}: its features are not finite; try the encoders in float32")
-            save_item(directory.text_file(caption), tensors, {"fingerprint": directory.fingerprint})
+            metadata = {"fingerprint": directory.fingerprint, "tensors": ",".join(sorted(tensors))}
+            save_item(directory.text_file(caption), tensors, metadata)
 
 
 class _Bar:

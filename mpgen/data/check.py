@@ -129,23 +129,28 @@ def _check_video(file: Path, record: VideoRecord, directory: CacheDirectory, hea
     if os.path.isfile(record.path) and not comes_from(metadata, record.path):
         yield Finding("stale", str(file), f"row {record.row}: {record.path} has changed since")
         return
-    said = _wrong_shape(shapes, int(metadata["num_sections"]), directory.settings)
+    said = _other_tensors(shapes, metadata, "image,latents,start")
+    said = said or _wrong_shape(shapes, int(metadata["num_sections"]), directory.settings)
     if said:
         yield Finding("wrong_shape", str(file), said)
     elif not headers_only:
-        yield from _check_tensors(file, ("start", "latents", "image"), directory.settings)
+        yield from _check_tensors(file, tuple(shapes), directory.settings)
+
+
+def _other_tensors(shapes: dict[str, list[int]], metadata: dict[str, str], usual: str) -> str:
+    """What is there in place of what was written; empty if that is all. Encoders may have no image or pooled text."""
+    wanted = metadata.get("tensors", usual).split(",")
+    return "" if sorted(shapes) == wanted else f"holds {', '.join(sorted(shapes))}, wanted {', '.join(wanted)}"
 
 
 def _wrong_shape(shapes: dict[str, list[int]], num_sections: int, settings: CacheSettings) -> str:
     """What is wrong with the shapes of a cached video; empty if nothing is."""
-    if set(shapes) != {"start", "latents", "image"}:
-        return f"holds {sorted(shapes)}, wanted image, latents and start"
     channels, _, *picture = shapes["start"]
     wanted = [channels, num_sections * settings.section_latent_frames, *picture]
     if shapes["latents"] != wanted or num_sections < 1 or num_sections > settings.max_sections:
         return f"latents are {shapes['latents']}, wanted {wanted} for {num_sections} sections"
-    if shapes["start"][1] != 1 or len(shapes["image"]) != 2:
-        return f"start is {shapes['start']} and image {shapes['image']}, wanted one frame, and a row a patch"
+    if shapes["start"][1] != 1 or len(shapes.get("image", (0, 0))) != 2:
+        return f"start is {shapes['start']} and image {shapes.get('image')}, wanted one frame, and a row a patch"
     return ""
 
 
@@ -163,10 +168,12 @@ def _check_text(directory: CacheDirectory, caption: str, headers_only: bool) -> 
         return
     if metadata.get("fingerprint") != directory.fingerprint:
         yield Finding("misplaced", str(file), f"fingerprint is {metadata.get('fingerprint')}")
-    elif set(shapes) != {"tokens", "mask", "pooled"} or shapes["tokens"][:1] != shapes["mask"]:
-        yield Finding("wrong_shape", str(file), f"holds {shapes}, wanted as many tokens as mask, and pooled")
+        return
+    said = _other_tensors(shapes, metadata, "mask,pooled,tokens")
+    if said or shapes["tokens"][:1] != shapes["mask"]:
+        yield Finding("wrong_shape", str(file), said or f"holds {shapes}, wanted as many tokens as mask")
     elif not headers_only:
-        yield from _check_tensors(file, ("tokens", "pooled"), directory.settings)
+        yield from _check_tensors(file, [name for name in shapes if name != "mask"], directory.settings)
 
 
 def _check_tensors(file: Path, names: Sequence[str], settings: CacheSettings) -> Iterator[Finding]:

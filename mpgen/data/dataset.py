@@ -81,8 +81,8 @@ class CachedVideos(Dataset[VideoBatch]):
             conditioning=Conditioning(
                 text=pad_sequence([text["tokens"] for text in texts], batch_first=True),
                 text_mask=pad_sequence([text["mask"] for text in texts], batch_first=True),
-                pooled=_stacked(texts, "pooled"),
-                image=_stacked(videos, "image"),
+                pooled=_stacked(texts, "pooled") if "pooled" in texts[0] else None,
+                image=_stacked(videos, "image") if "image" in videos[0] else None,
             ),
             num_sections=group.num_sections,
             uids=tuple(entry.uid for entry in entries),
@@ -93,12 +93,13 @@ class CachedVideos(Dataset[VideoBatch]):
     def _read_video(self, entry: CacheEntry, num_sections: int) -> dict[str, Tensor]:
         with _opened(entry.video_file) as file:
             latents = file.get_slice("latents")[:, : num_sections * self.section_latent_frames]
-            return {"start": file.get_tensor("start"), "latents": latents, "image": file.get_tensor("image")}
+            others = {name: file.get_tensor(name) for name in file.keys() if name != "latents"}  # noqa: SIM118
+            return {"latents": latents, **others}
 
 
 def _read_text(entry: CacheEntry) -> dict[str, Tensor]:
     with _opened(entry.text_file) as file:
-        return {name: file.get_tensor(name) for name in ("tokens", "mask", "pooled")}
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 @contextmanager

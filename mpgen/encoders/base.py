@@ -1,7 +1,7 @@
 """What mpgen asks of an encoder. A set of encoders is one object, named by its class in a config."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,17 @@ class VideoAutoencoder(ABC):
     def decode(self, latents: Encoded, starts_with_still: bool = True) -> Clip:
         """Frames in [-1, 1]: 1 + 4k for 1 + k latent frames, or 4 for each where no still comes first."""
 
+    def stream(self) -> Callable[[Encoded], Clip]:
+        """A decoder of latents that come in parts, the first of which begins with a still; for causal autoencoders."""
+        is_first = True
+
+        def decode(part: Encoded) -> Clip:
+            nonlocal is_first
+            clip, is_first = self.decode(part, starts_with_still=is_first), False
+            return clip
+
+        return decode
+
 
 @dataclass(frozen=True)
 class TextFeatures:
@@ -47,25 +58,29 @@ class TextFeatures:
     Args:
         tokens: one vector a token.
         mask: true where there is a token; at least one a row.
-        pooled: one vector a caption.
+        pooled: one vector a caption; None where the encoder has none.
     """
 
     tokens: Float[Tensor, "b l e"]
     mask: Bool[Tensor, "b l"]
-    pooled: Float[Tensor, "b p"]
+    pooled: Float[Tensor, "b p"] | None
 
     @classmethod
-    def padded(cls, rows: Sequence[Float[Tensor, "_ e"]], pooled: Sequence[Float[Tensor, " p"]]) -> "TextFeatures":
+    def padded(
+        cls, rows: Sequence[Float[Tensor, "_ e"]], pooled: Sequence[Float[Tensor, " p"]] | None = None
+    ) -> "TextFeatures":
         """Captions of different lengths together, with zeros where there is no token."""
         mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)
-        return cls(pad_sequence(list(rows), batch_first=True), mask, torch.stack(list(pooled)))
+        stacked = None if pooled is None else torch.stack(list(pooled))
+        return cls(pad_sequence(list(rows), batch_first=True), mask, stacked)
 
 
 class TextEncoder(ABC):
     """Captions to vectors."""
 
     token_width: int
-    pooled_width: int
+    pooled_width: int | None
+    """Of the vector for a whole caption; None where there is none."""
     max_tokens: int
     """The most that it gives for a caption."""
 
@@ -87,16 +102,18 @@ class ImageEncoder(ABC):
 
 
 class Encoders(ABC):
-    """The three encoders of a model, and what identifies them."""
+    """The encoders of a model, and what identifies them."""
 
     vae: VideoAutoencoder
     text: TextEncoder
-    image: ImageEncoder
+    image: ImageEncoder | None
+    """None where the model reads the start image from its latents alone."""
 
     @property
     def widths(self) -> Widths:
         """Channels of what these encoders give."""
-        return Widths(self.vae.latent_channels, self.text.token_width, self.text.pooled_width, self.image.width)
+        image = None if self.image is None else self.image.width
+        return Widths(self.vae.latent_channels, self.text.token_width, self.text.pooled_width, image)
 
     @property
     @abstractmethod
@@ -127,4 +144,5 @@ class Encoders(ABC):
             images: the start images, in [-1, 1].
         """
         text = self.text.encode(captions)
-        return Conditioning(text.tokens, text.mask, text.pooled, self.image.encode(images))
+        image = None if self.image is None else self.image.encode(images)
+        return Conditioning(text.tokens, text.mask, text.pooled, image)

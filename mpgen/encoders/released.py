@@ -9,9 +9,10 @@ import hashlib
 import importlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -52,10 +53,10 @@ PARTS = {
 
 
 class ReleasedFolder:
-    """A folder with the parts of `PARTS` as subfolders; nothing is read before it is asked for."""
+    """A folder with `parts` as subfolders, those of HunyuanVideo if not given; nothing is read before it is needed."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, parts: Mapping[str, Part] = MappingProxyType(PARTS)):
+        self.path, self.parts = path, parts
 
     def check(self) -> None:
         """Every part is there, of the right kind and whole; takes milliseconds, reads no weights.
@@ -63,7 +64,7 @@ class ReleasedFolder:
         Raises:
             UserError: the first thing that is not.
         """
-        for name, part in PARTS.items():
+        for name, part in self.parts.items():
             self.config(name)
             if part.kind is not None:
                 self.weights(name)
@@ -74,7 +75,7 @@ class ReleasedFolder:
         Raises:
             UserError: the part is missing, unreadable or of another kind.
         """
-        part, file = PARTS[name], self.path / name / PARTS[name].config
+        part, file = self.parts[name], self.path / name / self.parts[name].config
         if not file.is_file():
             raise UserError(
                 f"{file} is missing: wanted the folder {name} of the released {part.repository} in {self.path} "
@@ -95,7 +96,7 @@ class ReleasedFolder:
         Raises:
             UserError: there are none, a shard is missing or one is cut off.
         """
-        folder, repository = self.path / name, PARTS[name].repository
+        folder, repository = self.path / name, self.parts[name].repository
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             raise UserError(
@@ -122,7 +123,7 @@ class ReleasedFolder:
         after the header, which is hashed too: weights that differ only in the middle of a file are not told apart.
         """
         digest = hashlib.sha256()
-        for name, part in PARTS.items():
+        for name, part in self.parts.items():
             self.config(name)
             weights = self.weights(name) if part.kind is not None else []
             texts = [file for kind in ("json", "txt", "model") for file in (self.path / name).glob(f"*.{kind}")]
@@ -174,8 +175,8 @@ class OnDemand:
             torch.cuda.empty_cache()
 
 
-def extra(library: Literal["diffusers", "transformers"], name: str) -> Any:
-    """A class of a library of the extra `mpgen[hunyuan]`; imported late, it takes seconds and most runs need none.
+def extra(library: Literal["diffusers", "transformers", "ftfy"], name: str) -> Any:
+    """A class or function of a library of the extras `hunyuan` and `wan`; imported late, which takes seconds.
 
     Raises:
         UserError: it is not installed.
@@ -183,7 +184,9 @@ def extra(library: Literal["diffusers", "transformers"], name: str) -> Any:
     try:
         return getattr(importlib.import_module(library), name)
     except ImportError as error:
-        raise UserError(f"{library} is not installed, which reads the weights: pip install 'mpgen[hunyuan]'") from error
+        raise UserError(
+            f"{library} is not installed, which reads the weights: pip install 'mpgen[hunyuan]' or 'mpgen[wan]'"
+        ) from error
 
 
 def load_processor(folder: ReleasedFolder, part: str, name: str) -> Any:

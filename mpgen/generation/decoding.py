@@ -16,9 +16,9 @@ def stream_clips(
 ) -> Iterator[Clip]:
     """What comes first, then the frames of every section; never more than one section and its overlap are kept.
 
-    A causal autoencoder (`overlap_latent_frames` 0) decodes every section by itself. Others decode a section together
-    with the latent frames before it, and the frames decoded twice are cross-faded in a line, as FramePack does: decoded
-    alone, a section would lack what stands to its left.
+    A causal autoencoder (`overlap_latent_frames` 0) goes on where the last section ended. Others decode a section
+    together with the latent frames before it, and the frames decoded twice are cross-faded in a line, as FramePack
+    does: decoded alone, a section would lack what stands to its left.
 
     Args:
         vae: decodes.
@@ -26,11 +26,12 @@ def stream_clips(
         sections: those after it, in the order of time.
     """
     overlap = vae.overlap_latent_frames
-    yield vae.decode(start)
     if overlap == 0:
-        for section in sections:
-            yield vae.decode(section, starts_with_still=False)
+        decode = vae.stream()
+        yield decode(start)
+        yield from map(decode, sections)
         return
+    yield vae.decode(start)
 
     kept, held = start, None  # latents that the next decoding must see, and frames that are not final yet
     for section in sections:

@@ -44,7 +44,7 @@ class _Plan(MpgenCLI):
         """What the config says of the data, and how long it says that the run is."""
         data, trainer, schedule = self.datamodule, self.trainer_settings, self.schedule
         size, encoders = data.settings, data.encoders
-        takes_image = self.model.denoiser_config.backbone.widths.image is not None
+        takes_image = self.model.denoiser_config.backbone.widths.image is not None and encoders.image is not None
         steps, mean = schedule.total_steps if isinstance(schedule, WarmupCosine) else None, size.max_sections
         steps, mean = data.curriculum.extent() or (steps, mean)
         return Videos(
