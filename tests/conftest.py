@@ -40,6 +40,17 @@ torch.set_num_threads(1)
 
 pytest_plugins = ["videos"]  # in tests/fixtures
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Each of pytest-xdist's workers begins with one stretch of files, so that few fixtures are made twice."""
+    if config.getvalue("dist") != "load":  # what `-n` means
+        return None
+    from xdist.scheduler.worksteal import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 ROWS, COLUMNS = 6, 10  # of latents; 3 x 5 patches, so that packing pads both axes
 TEXT_WIDTH, POOLED_WIDTH, IMAGE_WIDTH, IMAGE_TOKENS = 10, 7, 5, 4
 
