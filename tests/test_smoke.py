@@ -11,12 +11,15 @@ import pytest
 from mpgen.video.clips import read_video
 from mpgen.video.opening import read_metadata
 
+sys.path.insert(0, str(Path(__file__).parent / "training"))
+from small_run import run
+
 ROOT = Path(__file__).parent.parent
 SMALL = """
 data:
   world:
     train_videos: 8
-    val_videos: 4
+    val_videos: 2
     pixel_frames: [17, 33]
     length_weights: [1, 1]
   batch_size: 4
@@ -26,6 +29,7 @@ data:
       stages: [[1, 2], [2, 2]]
 trainer:
   val_check_interval: 2
+  log_every_n_steps: 2
   callbacks:
     - class_path: mpgen.training.callbacks.ema.EMA
     - class_path: mpgen.training.callbacks.samples.SampleVideos
@@ -44,18 +48,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("quickstart")
 
 
-def mpgen(folder, *arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "mpgen", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-
-
 @pytest.fixture(scope="module")
 def fitted(folder):
+    """The folder, the configs and what `mpgen fit` said, in a process of its own as a user starts it."""
     (folder / "small.yaml").write_text(SMALL)
     configs = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--config", "small.yaml"]
-    done = mpgen(folder, "fit", *configs)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "mpgen", "fit", *configs]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder, configs, done.stdout
 
@@ -75,21 +75,23 @@ def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
         assert what in said
 
 
-def test_the_same_command_again_finds_nothing_left_to_do(fitted):
+def test_the_same_command_again_finds_nothing_left_to_do(fitted, monkeypatch):
     folder, configs, _ = fitted
-    done = mpgen(folder, "fit", *configs)
-    assert done.returncode == 0, done.stderr
-    assert "done: steps 4 to 4" in done.stdout
+    monkeypatch.chdir(folder)
+    done = run("fit", *configs)
+    assert done.status == 0, done.err
+    assert "done: steps 4 to 4" in done.out
 
 
-def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(fitted):
+def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(fitted, monkeypatch):
     folder, _, _ = fitted
+    monkeypatch.chdir(folder)
     checkpoint = "runs/quickstart/checkpoints/last.ckpt"
-    done = mpgen(
-        folder, "generate", "--ckpt_path", checkpoint, "--scene", "occlude", "--seconds", "1.4", "--steps", "2",
+    done = run(
+        "generate", "--ckpt_path", checkpoint, "--scene", "occlude", "--seconds", "1.4", "--steps", "2",
         "--sampler", "unipc", "--output", "made/out.mp4",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     video = folder / "made" / "out.mp4"
     assert len(read_video(video)) == 1 + 3 * 12  # 1.4 s at 24 fps are three sections of 12 frames
     record = json.loads((folder / "made" / "out.json").read_text())
@@ -98,17 +100,18 @@ def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(f
     assert "an object comes in" in record["prompt"]
 
 
-def test_a_suite_is_generated_and_scored_against_the_truth(fitted):
+def test_a_suite_is_generated_and_scored_against_the_truth(fitted, monkeypatch):
     folder, _, _ = fitted
-    done = mpgen(
-        folder, "generate", "--ckpt_path", "runs/quickstart/checkpoints/last.ckpt", "--world", "data/world",
+    monkeypatch.chdir(folder)
+    done = run(
+        "generate", "--ckpt_path", "runs/quickstart/checkpoints/last.ckpt", "--world", "data/world",
         "--seconds", "0.7", "--steps", "2", "--output", "suite",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert len(list((folder / "suite").glob("*.mp4"))) == 4
-    scored = mpgen(folder, "evaluate", "--world", "data/world", "--videos", "suite", "--output", "suite/scores")
-    assert scored.returncode == 0, scored.stderr
-    assert "first section" in scored.stdout
+    assert done.status == 0, done.err
+    assert len(list((folder / "suite").glob("*.mp4"))) == 2
+    scored = run("evaluate", "--world", "data/world", "--videos", "suite", "--output", "suite/scores")
+    assert scored.status == 0, scored.err
+    assert "first section" in scored.out
     assert json.loads((folder / "suite" / "scores" / "scores.json").read_text())
     assert (folder / "suite" / "scores" / "curves.png").exists()
 

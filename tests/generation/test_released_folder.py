@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,25 +56,38 @@ def folder(tmp_path_factory) -> Path:
     return made
 
 
-@pytest.fixture
-def run(folder, tmp_path):
-    """A video of so many sections from the folder, and what it says of itself."""
-    rng = np.random.default_rng(0)
-    for name in ("start", "end"):
-        Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+Made = tuple[np.ndarray, dict]
 
-    def make(name: str, num_sections: int = 1, **options):
+
+@pytest.fixture(scope="module")
+def make(folder, tmp_path_factory) -> Callable[..., Made]:
+    """Makes a video of so many sections from the folder; gives its frames and what it says of itself."""
+    place, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
+    for name in ("start", "end"):
+        Image.fromarray(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(place / f"{name}.png")
+
+    def make(num_sections: int = 1, end_image: bool = False, **options: object) -> Made:
         given = {"model": folder, "prompt": CAPTION, "steps": 1, "device": "cpu", "seconds": 1.2 * num_sections} | SIZE
-        given |= {"image": tmp_path / "start.png"} if "continue_from" not in options else {}
-        output = tmp_path / f"{name}.mp4"
-        generate(output, **(given | options))
-        return read_video(output).astype(int), json.loads(output.with_suffix(".json").read_text())
+        given |= {"image": place / "start.png"} if "continue_from" not in options else {}
+        given |= {"end_image": place / "end.png"} if end_image else {}
+        generate(place / "out.mp4", **(given | {"overwrite": True} | options))
+        return read_video(place / "out.mp4").astype(int), json.loads((place / "out.json").read_text())
 
     return make
 
 
-def test_a_released_folder_makes_a_video_with_one_command(run, folder):
-    video, card = run("out", 2)
+@pytest.fixture(scope="module")
+def one_section(make) -> np.ndarray:
+    return make()[0]
+
+
+@pytest.fixture(scope="module")
+def two_sections(make) -> Made:
+    return make(2)
+
+
+def test_a_released_folder_makes_a_video_with_one_command(two_sections, folder):
+    video, card = two_sections
     assert video.shape == (73, 32, 48, 3)
     assert card["fps"] == 30.0
     assert card["sampling"]["shift"] == pytest.approx(shift_for_tokens(9 * 2 * 3))
@@ -99,38 +113,38 @@ def test_the_command_line_is_enough(folder, tmp_path, monkeypatch, capsys):
     assert read_video(tmp_path / "out.mp4").shape == (37, 48, 80, 3)  # 40 x 56 is nearest in shape to 512 x 768
 
 
-def test_offloading_changes_no_pixel(run):
-    assert np.array_equal(run("plain")[0], run("offloaded", offload=True)[0])
+def test_offloading_changes_no_pixel(make, one_section):
+    assert np.array_equal(make(offload=True)[0], one_section)
 
 
-def test_the_orders_make_different_videos_of_the_same_length(run):
-    (forward, _), (inverted, card) = run("f1", 2), run("f0", 2, order="f0")
+def test_the_orders_make_different_videos_of_the_same_length(make, two_sections):
+    (forward, _), (inverted, card) = two_sections, make(2, order="f0")
     assert forward.shape == inverted.shape
     assert card["order"] == "f0"
     assert np.abs(forward - inverted)[1:].mean() > 0.5
     assert np.array_equal(forward[0], inverted[0])
 
 
-def test_an_end_image_changes_what_is_made_from_the_end(run, tmp_path):
-    (plain, _), (ended, card) = run("a", order="f0"), run("b", order="f0", end_image=tmp_path / "end.png")
+def test_an_end_image_changes_what_is_made_from_the_end(make):
+    (plain, _), (ended, card) = make(order="f0"), make(order="f0", end_image=True)
     assert card["end_image"]
     assert np.abs(plain - ended).max() > 0
 
 
-def test_the_encoders_may_lie_elsewhere(run, folder, tmp_path):
+def test_the_encoders_may_lie_elsewhere(make, one_section, folder, tmp_path):
     shutil.copytree(folder / "transformer", tmp_path / "FramePackI2V_HY")
-    video = run("split", model=tmp_path / "FramePackI2V_HY", encoders=folder)[0]
-    assert np.array_equal(video, run("whole")[0])
+    video = make(model=tmp_path / "FramePackI2V_HY", encoders=folder)[0]
+    assert np.array_equal(video, one_section)
 
 
-def test_a_lora_file_is_merged(run, tmp_path):
+def test_a_lora_file_is_merged(make, one_section, tmp_path):
     name = "transformer.single_transformer_blocks.0.attn.to_q"
     rows = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     save_file(
         {f"{name}.lora_A.weight": rows, f"{name}.lora_B.weight": 9 * rows.T.contiguous()}, tmp_path / "l.safetensors"
     )
-    plain, merged = run("plain")[0], run("merged", lora=[tmp_path / "l.safetensors"])[0]
-    assert np.abs(plain - merged).max() > 0
+    merged = make(lora=[tmp_path / "l.safetensors"])[0]
+    assert np.abs(one_section - merged).max() > 0
 
 
 @pytest.fixture
@@ -151,57 +165,57 @@ def save_checkpoint(path: Path, denoiser: Denoiser, card: dict) -> None:
     torch.save({"state_dict": state, "mpgen": card, "global_step": 7}, path)
 
 
-def test_a_memory_is_laid_over_released_weights(run, memory):
-    plain = run("plain", guidance_scale=4.0, seconds=1.2, fps=24.0)[0]
-    video, card = run("remembered", memory=memory, ema=False, seconds=1.2)
+def test_a_memory_is_laid_over_released_weights(make, memory):
+    plain = make(guidance_scale=4.0, seconds=1.2, fps=24.0)[0]
+    video, card = make(memory=memory, ema=False, seconds=1.2)
     assert (card["fps"], card["sampling"]["guidance_scale"], card["checkpoint"]["steps"]) == (24.0, 4.0, 7)
     assert video.shape == plain.shape
     assert np.abs(video - plain).max() > 0
 
 
-def test_an_exported_memory_is_the_same(run, memory, tmp_path):
+def test_an_exported_memory_is_the_same(make, memory, tmp_path):
     export(memory, tmp_path / "exported", ema=False)
-    video = run("from_ckpt", memory=memory, ema=False)[0]
-    exported, card = run("from_folder", memory=tmp_path / "exported")
+    video = make(memory=memory, ema=False)[0]
+    exported, card = make(memory=tmp_path / "exported")
     assert np.array_equal(video, exported)
     assert card["checkpoint"]["steps"] == 7
 
 
-def test_a_memory_of_another_backbone_is_refused(run, memory, tmp_path):
+def test_a_memory_of_another_backbone_is_refused(make, memory, tmp_path):
     checkpoint = torch.load(memory, weights_only=True)
     checkpoint["state_dict"]["denoiser.backbone.proj_out.bias"] = torch.zeros(3)
     torch.save(checkpoint, tmp_path / "other.ckpt")
     with pytest.raises(UserError, match=r"other\.ckpt does not fit --model: backbone\.proj_out\.bias is \[3\]"):
-        run("out", memory=tmp_path / "other.ckpt", ema=False)
+        make(memory=tmp_path / "other.ckpt", ema=False)
 
 
-def test_a_memory_without_averages_says_so(run, memory):
+def test_a_memory_without_averages_says_so(make, memory):
     with pytest.raises(UserError, match="--ema false"):
-        run("out", memory=memory)
+        make(memory=memory)
 
 
-def test_a_given_video_goes_on(run, tmp_path):
+def test_a_given_video_goes_on(make, tmp_path):
     ramp = np.linspace(0, 255, 48).astype(np.uint8)[None, :, None].repeat(32, 0).repeat(3, 2)
     with VideoWriter(tmp_path / "given.mp4", 30, 32, 48) as writer:
         for number in range(80):  # 7 frames more than a start frame and two sections
             writer.write(np.roll(ramp, number // 4, 1))
     given = read_video(tmp_path / "given.mp4").astype(int)
-    video, card = run("longer", continue_from=tmp_path / "given.mp4")
+    video, card = make(continue_from=tmp_path / "given.mp4")
     assert card["context_frames"] == 80
     assert len(video) == 80 + 36
     assert np.abs(video[:80] - given).mean() < 6
 
 
-def test_a_given_video_shorter_than_a_section_is_refused(run, tmp_path):
+def test_a_given_video_shorter_than_a_section_is_refused(make, tmp_path):
     with VideoWriter(tmp_path / "short.mp4", 30, 32, 48) as writer:
         for _ in range(36):
             writer.write(np.zeros((32, 48, 3), np.uint8))
     with pytest.raises(UserError, match=r"has 36 frames .*wanted at least 37"):
-        run("out", continue_from=tmp_path / "short.mp4")
+        make(continue_from=tmp_path / "short.mp4")
 
 
-def test_a_folder_without_weights_is_one_line(run, tmp_path):
+def test_a_folder_without_weights_is_one_line(make, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError) as error:
-        run("out", model=tmp_path / "empty")
+        make(model=tmp_path / "empty")
     assert "\n" not in str(error.value)
