@@ -1,11 +1,7 @@
-"""A run that `test_resume.py` starts, kills and starts again: it appends every video it consumes to a file.
-
-python resume_script.py FOLDER DEVICES BATCH_SIZE NUM_WORKERS KILL_AT; KILL_AT is an update, -1 for never.
-"""
+"""A run that `test_resume.py` starts, kills and starts again: it appends every video it consumes to a file."""
 
 import os
 import signal
-import sys
 import warnings
 from pathlib import Path
 
@@ -62,6 +58,9 @@ def make_data(folder: Path, batch_size: int, num_workers: int) -> VideoDataModul
 
 
 def main(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: int) -> None:
+    """One rank; `kill_at` is a step, -1 for never."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     trainer = Trainer(
@@ -78,9 +77,3 @@ def main(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at:
     )
     ckpt_path = last if last.exists() else None
     trainer.fit(Recorder(folder, kill_at), make_data(folder, batch_size, num_workers), ckpt_path=ckpt_path)
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

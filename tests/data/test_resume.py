@@ -1,13 +1,11 @@
 """Runs that are killed for real go on where their last checkpoint was: by the list of videos that they consumed."""
 
-import os
 import signal
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from processes import as_torchrun_starts, free_port, start
 
 from mpgen.data.build import build_cache
 from mpgen.data.cache import CacheSettings
@@ -15,8 +13,9 @@ from mpgen.data.curriculum import Shuffled, plan_epoch
 from mpgen.data.manifest import read_manifest
 from mpgen.encoders.tiny import TinyEncoders
 
-SCRIPT = Path(__file__).with_name("resume_script.py")
-MAX_EPOCHS, EVERY, SEED = 3, 2, 4  # as in the script
+sys.path.insert(0, str(Path(__file__).parent))
+from resume_script import EVERY, MAX_EPOCHS, SEED, main
+
 SECTIONS = [1, 1, 2, 3, 2, 1, 1, 2, 3, 1, 2, 1, 3]
 Update = tuple[int, frozenset[str]]  # number of sections, and videos over all ranks
 
@@ -51,24 +50,16 @@ def run(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: 
     """What this start of the run consumes before it ends or is killed."""
     for file in folder.glob("rank*.txt"):
         file.unlink()
-    command = [sys.executable, str(SCRIPT), str(folder), *map(str, (devices, batch_size, num_workers, kill_at))]
-    root = str(SCRIPT.parents[2])
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        # stderr is not read to its end: workers that outlive a killed trainer for a moment hold it open
-        status = process.wait(timeout=300)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # ranks and workers, all of them, as a power cut would
-        said = process.communicate()[1]
-    assert status == (0 if kill_at < 0 else -signal.SIGKILL), said
+    port, arguments = free_port(), (folder, devices, batch_size, num_workers, kill_at)
+    ranks = [
+        start(
+            main, *arguments, said=folder / f"said {rank}",
+            environment=as_torchrun_starts(rank, port) if devices > 1 else None,
+        )
+        for rank in range(devices)
+    ]  # fmt: skip
+    status = [rank.wait() for rank in ranks]
+    assert status == devices * [0 if kill_at < 0 else -signal.SIGKILL], [rank.err for rank in ranks]
     by_rank = [
         [line.split() for line in (folder / f"rank{rank}.txt").read_text().splitlines()] for rank in range(devices)
     ]

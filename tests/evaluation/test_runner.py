@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from processes import SERVER
 
 from mpgen.errors import UserError
-from mpgen.evaluation import runner
+from mpgen.evaluation import processes, runner
 from mpgen.evaluation.drift import DriftSettings
 from mpgen.evaluation.film_strip import STRIP
 from mpgen.evaluation.frames import Frames, Probe
@@ -130,7 +131,8 @@ def test_a_half_written_trace_is_told_and_the_others_go_on(plan, videos):
     assert isinstance(second, VideoResult)
 
 
-def test_two_processes_give_what_one_gives(plan, videos, tmp_path):
+def test_two_processes_give_what_one_gives(plan, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "get_context", lambda kind: SERVER)  # as fresh, and the imports are there
     plan = replace(plan, sources=WEIGHT_FREE, scoring=replace(plan.scoring, metrics=PROXIES))
     alone = {one.name: one.record() for one in run(plan, videos, ["cpu"], int)}
     other = replace(plan, folder=tmp_path / "two", log=tmp_path / "two.jsonl")

@@ -1,4 +1,4 @@
-"""Small trainings that kill themselves with SIGKILL, each at another point: `python killed.py WORLD FOLDER`.
+"""Small trainings that kill themselves with SIGKILL, each at another point.
 
 Not a test: what is killed must be a process of its own.
 """
@@ -6,14 +6,12 @@ Not a test: what is killed must be a process of its own.
 import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import small_data
-from side_by_side import run_side_by_side
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import fit, make_module
@@ -71,13 +69,3 @@ def train(world: str, folder: Path, point: str) -> None:
     POINTS[point]()
     callbacks = [DieInStep()] if point == "in a step" else []
     fit(make_module(), small_data(world, 2), folder / point, 6, callbacks=callbacks, plugins=[RunCheckpoints()])
-
-
-def main() -> None:
-    world, folder = sys.argv[1:]
-    ended = run_side_by_side([partial(train, world, Path(folder), point) for point in POINTS])
-    raise SystemExit(set(ended) != {-signal.SIGKILL})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Two ranks of small trainings, one after the other: `python ranks.py JOBS.json`.
+"""What one of two ranks does: small trainings, one after the other.
 
 Not a test: a rank cannot share pytest's process.
 """
@@ -16,9 +16,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-
-sys.path.insert(0, str(Path(__file__).parent))
-from side_by_side import run_side_by_side
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import FPS, SIZE_PX, fit, make_module, trainable_config
@@ -129,21 +126,3 @@ def work(jobs: dict[str, Any], folder: Path) -> None:
         os.dup2(said.fileno(), sys.stderr.fileno())
         status = mpgen("fit", "--config", jobs["trouble"])
     (folder / f"trouble_{rank}.status").write_text(str(status))
-
-
-def main() -> None:
-    path = Path(sys.argv[1])
-    jobs = json.loads(path.read_text())
-
-    def rank(number: int) -> None:
-        os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number)}
-        work(jobs, path.parent)
-
-    # As torchrun would start them.
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(jobs["port"]), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= shared | {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
-    raise SystemExit(run_side_by_side([partial(rank, number) for number in range(2)]) != [0, 0])
-
-
-if __name__ == "__main__":
-    main()

@@ -2,9 +2,9 @@
 
 import csv
 import io
+import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from processes import mpgen, start
 
 from mpgen.training.callbacks.ema import EMA
 
@@ -156,27 +157,18 @@ def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(traine
     running = {}
     for number in statuses:
         options = ("--config", str(trained / "small.yaml"), "--run", str(tmp_path / number.name))
-        command = [sys.executable, "-m", "mpgen", "fit", *options, *stages]
-        running[number] = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
-        )
-    for number, process in running.items():
+        running[number] = start(mpgen, "fit", *options, *stages, said=tmp_path / f"said-{number.name}")
+    for number, ours in running.items():
         deadline = time.monotonic() + 60
         while not (tmp_path / number.name / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
-        process.send_signal(number)
-    for number, process in running.items():
-        out, err = process.communicate(timeout=30)
-        assert process.returncode == statuses[number], err
-        assert "stopped: steps 0 to" in out
-        assert "Traceback" not in err
+        os.kill(ours.process.pid, number)
+    for number, ours in running.items():
+        assert ours.wait(30) == statuses[number], ours.err
+        assert "stopped: steps 0 to" in ours.out
+        assert "Traceback" not in ours.err
         for noise in ("GPU", "TPU", "Tip", "warn", "ModelCheckpoint", "deprecated"):
-            assert noise not in err
-
-
-def hear_interrupts() -> None:
-    """A shell lets what it starts in the background ignore SIGINT, and so do the tests' own processes then."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+            assert noise not in ours.err
 
 
 def test_another_logger_leaves_checkpoints_and_tables_in_the_runs_folder(trained, tmp_path):

@@ -1,15 +1,17 @@
 """SIGKILL at any moment, a save included, costs at most the work since the last checkpoint; the rest is bit-equal."""
 
+import signal
 import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
+from processes import start
 
 from mpgen.training.checkpointing import LAST, PREVIOUS, RunCheckpoints, latest_whole
 
 sys.path.insert(0, str(Path(__file__).parent))
-from side_by_side import finish, start
+from killed import train
 
 POINTS = {"in a step": 3, "in a write": 2, "in between": 2}  # and the steps that must be there afterwards
 
@@ -28,7 +30,8 @@ def folder(once, small_world, make_small_data) -> Path:
 
     def make(folder: Path) -> None:
         make_small_data().prepare_data()
-        finish(start(Path(__file__).with_name("killed.py"), small_world, folder), 240)
+        runs = [start(train, str(small_world), folder, point, said=folder / f"said {point}") for point in POINTS]
+        assert [run.wait() for run in runs] == 3 * [-signal.SIGKILL], [run.err for run in runs]
 
     return once("killed", make)
 

@@ -1,26 +1,25 @@
 """Two processes are one: copies and shards give the losses and weights of a single process on the same videos."""
 
 import json
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from processes import as_torchrun_starts, free_port, start
 from safetensors.torch import load_file, save_file
 
 from mpgen.checkpoints import load_for_generation
 from mpgen.training.checkpointing import RunCheckpoints
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ranks import make_module, train
-from side_by_side import finish, start
+from ranks import make_module, train, work
 from small_run import CONFIG
 
 STAGE_1 = ["memory.*", "backbone.clean_x_embedder.*"]
 STAGE_2 = ["backbone.norm_out.*", "backbone.proj_out.*"]
-STEPS = 3
+STEPS = 2
 JOBS = {
     "teacher, stage 1, low rank": {
         "forcing": "TeacherForcing", "train": [*STAGE_1, "*.lora_*"], "clip_norm": 1e9, "recompute": "none", "lora": 2,
@@ -32,12 +31,6 @@ JOBS = {
         "forcing": "DirectForcing", "train": ["*"], "clip_norm": 0.02, "recompute": "full", "lora": 0,
     },
 }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +58,15 @@ def run_all(folder: Path, world: str) -> None:
     jobs = [job for kind in KINDS for job in placed(kind)]
     going_on = {"resume": f"{alone[0]['folder']}/last.ckpt", "steps": STEPS + 1, "folder": str(folder / "more")}
     jobs.append(alone[0] | going_on | {"strategy": "fsdp2"})
-    given = {"world": world, "jobs": jobs, "port": free_port(), "trouble": str(trouble(folder, Path(world)))}
-    (folder / "jobs.json").write_text(json.dumps(given))
-    ranks = start(Path(__file__).with_name("ranks.py"), folder / "jobs.json")
+    given, port = {"world": world, "jobs": jobs, "trouble": str(trouble(folder, Path(world)))}, free_port()
+    ranks = [
+        start(work, given, folder, said=folder / f"said {rank}", environment=as_torchrun_starts(rank, port))
+        for rank in range(2)
+    ]
     losses |= {job["folder"]: train(job, world, 1) for job in alone[1:]}
     for place, found in losses.items():
         (Path(place) / "losses.json").write_text(json.dumps(found))
-    finish(ranks, 240)
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.err[-6000:] for rank in ranks]
 
 
 def trouble(folder: Path, world: Path) -> Path:

@@ -1,13 +1,15 @@
 """torchrun on two nodes is one run: one folder, one set of losses; and it goes on with one process."""
 
 import csv
-import subprocess
 import sys
 from pathlib import Path
 
+from processes import free_port, mpgen, start
+from torch.distributed.launcher.api import elastic_launch
+from torch.distributed.run import config_from_args, parse_args
+
 sys.path.insert(0, str(Path(__file__).parent))
 from small_run import run, write
-from test_parallel import free_port
 
 
 def losses(run: Path) -> list[float]:
@@ -16,21 +18,21 @@ def losses(run: Path) -> list[float]:
     return [float(row["loss"]) for row in rows if row["loss"]]
 
 
+def node(number: int, port: int, command: list[str]) -> None:
+    """A node's torchrun with one process; its imports are there, so it may be a fork."""
+    given = ["--nnodes", "2", "--nproc_per_node", "1", "--node_rank", str(number), "--master_addr", "127.0.0.1"]
+    config, _, _ = config_from_args(parse_args([*given, "--master_port", str(port), "-m", "mpgen"]))
+    config.start_method = "fork"
+    elastic_launch(config, mpgen)(*command)
+
+
 def test_two_nodes_of_torchrun_are_one_run_that_one_process_goes_on_with(tmp_path):
     config, port = write(tmp_path), free_port()
     options = ["fit", "--config", str(config), "--trainer.strategy", "fsdp2"]
-    nodes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
-             "--node_rank", str(node), "--master_addr", "127.0.0.1", "--master_port", str(port),
-             "-m", "mpgen", *options, "--trainer.num_nodes", "2", "--trainer.devices", "1"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for node in range(2)
-    ]  # fmt: skip
-    said = [node.communicate(timeout=300) for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], said
-    assert ["done: steps 0 to 3" in out for out, _ in said] == [True, False]
+    command = [*options, "--trainer.num_nodes", "2", "--trainer.devices", "1"]
+    nodes = [start(node, number, port, command, said=tmp_path / f"node {number}") for number in range(2)]
+    assert [node.wait() for node in nodes] == [0, 0], [node.err for node in nodes]
+    assert ["done: steps 0 to 3" in node.out for node in nodes] == [True, False]
     assert len(losses(tmp_path / "run")) == 3
     assert len(list((tmp_path / "run").glob("events.out.tfevents.*"))) == 1
     assert len(list((tmp_path / "run" / "samples").rglob("*.mp4"))) > 0

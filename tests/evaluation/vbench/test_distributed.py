@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-import torch.multiprocessing as mp
 from metric_ranks import score
+from processes import start
 
 
 @pytest.mark.parametrize("videos", [(2, 1), (3, 0)])
 def test_two_processes_score_what_one_scores(videos, tmp_path):
     score(0, (3,), tmp_path)
-    mp.spawn(score, (videos, tmp_path), nprocs=2)
+    ranks = [start(score, rank, videos, tmp_path, said=tmp_path / f"said-{rank}") for rank in range(2)]
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.err for rank in ranks]
     wanted = np.load(tmp_path / "1-0.npy")
     assert np.isfinite(wanted).all()
     for rank in (0, 1):
