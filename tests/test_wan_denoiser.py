@@ -2,15 +2,19 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mpgen.backbones.wan.released import released_card
-from mpgen.checkpoints import load_released
+from mpgen.checkpoints import LoadedModel, begin_from, load_released
+from mpgen.checkpoints.export import export_model
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
+from mpgen.encoders.tiny import TinyEncoders
+from mpgen.errors import UserError
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.memory.structures import Reminded, StructureA, StructureC
 from mpgen.sampling import euler
@@ -125,10 +129,10 @@ def plain_folder(make_wan, tmp_path):
 
 
 def test_plain_wan_gets_history_patches_by_the_published_recipe_and_a_memory_in_their_language(
-    plain_folder, small_config
+    plain_folder, small_config, wan_backbone
 ):
     source, folder = plain_folder
-    denoiser = load_released(folder, small_config)
+    denoiser = load_released(folder, replace(small_config, backbone=wan_backbone))
     backbone = denoiser.backbone
     assert backbone.config.rope_dim == (16 - 4 * (16 // 6), 2 * (16 // 6), 2 * (16 // 6))  # Wan's rule
     state = source.state_dict()
@@ -147,3 +151,73 @@ def test_a_new_denoiser_has_a_memory_in_the_language_of_the_history(small_config
     denoiser = Denoiser(replace(small_config, backbone=wan_backbone, memory=memory))
     section = latents(2, 3)
     torch.testing.assert_close(denoiser.memory.memorize(section).tokens, denoiser.backbone.embed_history(section, 1))
+
+
+# --- weights that do not fit, and weights that go out
+
+
+def edit(folder: Path, **settings: object) -> None:
+    card = json.loads((folder / "config.json").read_text()) | settings
+    (folder / "config.json").write_text(json.dumps(card))
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"in_channels": 36, "out_channels": 16}, "in_channels is 36 and out_channels 16: .* image-to-video"),
+        ({"image_dim": 1280}, "image_dim is 1280, wanted None"),
+        ({"added_kv_proj_dim": 5120}, "added_kv_proj_dim is 5120, wanted None"),
+        ({"is_amplify_history": True}, "is_amplify_history is True, wanted False"),
+        ({"quantization_config": {}}, "quantization_config is {}, wanted None"),
+        ({"num_layers": "many"}, "num_layers is 'many', wanted something like 40"),
+        ({"num_layers": 3}, r"does not fit the model: \d+ missing \(backbone\.blocks\.2\."),
+    ],
+)
+def test_what_is_wrong_with_a_wan_folder_is_said_in_one_line(
+    plain_folder, small_config, wan_backbone, settings, complaint
+):
+    _, folder = plain_folder
+    edit(folder, **settings)
+    config = replace(small_config, backbone=replace(wan_backbone, num_layers=3))
+    for load in (lambda: load_released(folder), lambda: begin_from(folder, config, seed=0)):
+        with pytest.raises(UserError, match=complaint) as error:
+            load()
+        assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def hunyuan_folder(small_config, make_denoiser, tmp_path):
+    backbone = replace(small_config.backbone, refiner_mlp_ratio=4.0)
+    card, tensors = make_denoiser(backbone=backbone, memory=None).backbone.to_released()
+    folder = tmp_path / "hunyuan"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(card))
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def test_the_other_backbones_folder_is_said_in_one_line(plain_folder, hunyuan_folder, small_config, wan_backbone):
+    wan = replace(small_config, backbone=wan_backbone)
+    for config, folder, complaint in (
+        (wan, hunyuan_folder, r"is of a HunyuanVideoFramepack\S+, which HunyuanConfig describes, .* is WanConfig"),
+        (small_config, plain_folder[1], r"is of a WanTransformer3DModel, which WanConfig .* is HunyuanConfig"),
+    ):
+        for load in (lambda f=folder, c=config: load_released(f, c), lambda f=folder, c=config: begin_from(f, c, 0)):
+            with pytest.raises(UserError, match=complaint) as error:
+                load()
+            assert "\n" not in str(error.value)
+
+
+def test_an_exported_wan_is_loaded_strictly_by_diffusers_class_and_by_us(make_wan, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    denoiser = make_wan()
+    model = LoadedModel(denoiser, TinyEncoders(), 5.0, 48, 80, 24.0, tmp_path, 3, {})
+    export_model(model, tmp_path / "out")
+    kind = diffusers.HeliosTransformer3DModel
+    theirs, report = kind.from_pretrained(tmp_path / "out" / "transformer", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    again = load_released(tmp_path / "out" / "transformer").backbone
+    assert again.config == replace(denoiser.backbone.config, text_tokens=512)
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+        assert torch.equal(denoiser.backbone.state_dict()[name], tensor), name

@@ -17,7 +17,16 @@ from mpgen.backbones.registry import BACKBONES, RELEASED
 from mpgen.checkpoints.base import open_weights
 from mpgen.checkpoints.lora import LoraFile, read_lora
 from mpgen.checkpoints.scaled import with_scales
-from mpgen.checkpoints.sources import BACKBONE, MEMORY, Source, find_transformer, in_own_names, open_source, read_json
+from mpgen.checkpoints.sources import (
+    BACKBONE,
+    FULL,
+    MEMORY,
+    Source,
+    find_transformer,
+    in_own_names,
+    open_source,
+    read_json,
+)
 from mpgen.checkpoints.weights import fill, lacks
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
@@ -46,6 +55,8 @@ def load_released(
     described = (folder if folder.is_dir() else folder.parent) / "config.json"
     if described.exists():
         backbone = read_backbone_config(described)
+        if config is not None:
+            _check_kind(described, backbone, config)
     else:
         backbone = _recognised(source, described) if config is None else config.backbone
     config = DenoiserConfig(backbone) if config is None else replace(config, backbone=backbone)
@@ -71,6 +82,7 @@ def begin_from(path: Path, config: DenoiserConfig, seed: int) -> tuple[Denoiser,
     Raises:
         UserError: when it is missing, damaged, or its names or shapes do not fit.
     """
+    _check_released_folder(Path(path), config)
     source = open_weights(path)
     with torch.device("meta"):
         denoiser = Denoiser(config)
@@ -78,6 +90,22 @@ def begin_from(path: Path, config: DenoiserConfig, seed: int) -> tuple[Denoiser,
     _make_what_is_new(denoiser, config, source, torch.float32, seed)
     fill(denoiser, source, Path(path))
     return denoiser, frozenset(names & in_own_names(with_scales(source, Path(path)), denoiser.backbone).keys())
+
+
+def _check_released_folder(path: Path, config: DenoiserConfig) -> None:
+    """Raises UserError where a released folder is of another backbone, or one that no backbone here is."""
+    described = find_transformer(path) / "config.json"
+    if not (path / FULL).exists() and described.exists() and "_class_name" in read_json(described):
+        _check_kind(described, read_backbone_config(described), config)
+
+
+def _check_kind(described: Path, found: BackboneConfig, config: DenoiserConfig) -> None:
+    if type(found) is not type(config.backbone):
+        name = read_json(described)["_class_name"]
+        raise UserError(
+            f"{described} is of a {name}, which {type(found).__name__} describes, and the model's backbone is "
+            f"{type(config.backbone).__name__}: wanted the same (model.denoiser.backbone), or other weights"
+        )
 
 
 def read_backbone_config(path: Path) -> BackboneConfig:

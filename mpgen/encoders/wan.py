@@ -22,6 +22,7 @@ from mpgen.encoders.base import Encoders, TextEncoder, TextFeatures
 from mpgen.encoders.recent import Recent
 from mpgen.encoders.released import OnDemand, Part, ReleasedFolder, extra, load_module, load_processor
 from mpgen.encoders.wan_vae import WanVAE
+from mpgen.errors import UserError
 
 PIPELINE = "BestWishYsh/Helios-Base"  # any Wan pipeline has the same parts
 PARTS = {
@@ -94,6 +95,8 @@ class WanEncoders(Encoders):
         device: where they compute; a GPU if there is one. What they are given may be elsewhere.
         dtype: of the text encoder.
         vae_dtype: of the autoencoder; the released pipelines take float32.
+        spatial_stride: pixels on a side of a latent: 8 with the autoencoder of Wan 2.1 and Helios, 16 with that of 2.2;
+            what the folder says if None. Given, it lets `mpgen plan` count without the folder.
         offload: give the memory of each part back after every use, so that only one is loaded at a time.
     """
 
@@ -105,13 +108,15 @@ class WanEncoders(Encoders):
         device: str | None = None,
         dtype: Dtype = "bfloat16",
         vae_dtype: Dtype = "float32",
+        spatial_stride: Literal[8, 16] | None = None,
         offload: bool = False,
     ) -> None:
         self.folder = ReleasedFolder(Path(folder), PARTS)
         self.settings = {"dtype": dtype, "vae_dtype": vae_dtype}
-        self.places = {"folder": str(folder), "device": device, "offload": offload}
+        self.places = {"folder": str(folder), "device": device, "spatial_stride": spatial_stride, "offload": offload}
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.vae = WanVAE(self.folder, place, DTYPES[vae_dtype], offload)
+        self.vae.expected_stride = spatial_stride or self.vae.expected_stride
         self.text = WanText(self.folder, place, DTYPES[dtype], offload)
 
     @property
@@ -125,6 +130,12 @@ class WanEncoders(Encoders):
 
     def check(self) -> None:
         self.folder.check()
+        wanted, found = self.places["spatial_stride"], self.vae.spatial_stride
+        if wanted not in (None, found):
+            raise UserError(
+                f"{self.folder.path / 'vae'}: scale_factor_spatial is {found}, "
+                f"wanted {wanted} (data.encoders.spatial_stride)"
+            )
 
     def release(self) -> None:
         for part in (self.vae.network, self.text.umt5):

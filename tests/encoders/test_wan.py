@@ -184,6 +184,13 @@ def test_a_folder_with_wans_autoencoder_gets_wans_encoders(wan_folder, released_
     assert not isinstance(open_pipeline(released_folder, CPU, offload=False), WanEncoders)
 
 
+def test_another_autoencoder_than_the_config_expects_is_said(wan_folder):
+    assert WanEncoders(wan_folder, spatial_stride=16).vae.expected_stride == 16
+    WanEncoders(wan_folder, spatial_stride=8).check()
+    with pytest.raises(UserError, match=r"scale_factor_spatial is 8, wanted 16 \(data\.encoders\.spatial_stride\)"):
+        WanEncoders(wan_folder, spatial_stride=16).check()
+
+
 def test_a_missing_part_is_said_in_one_line(tmp_path):
     with pytest.raises(
         UserError, match=r"vae/config.json is missing: wanted the folder vae of the released BestWishYsh"
