@@ -78,7 +78,7 @@ def rollout(
     """
     dtype = next(denoiser.parameters()).dtype
     start, end = start.to(dtype), None if end is None else end.to(dtype)
-    layout = (denoiser.layout if layout is None else layout).for_video(num_sections)
+    layout = (denoiser.layout if layout is None else layout).for_video(len(known) + num_sections)
     prompt = _Prompt(conditioning.guided(sampling.guidance_scale), dtype, script)
     past = denoiser.begin(start, prompt.conditioning, layout=layout, end=end)
     for section in known:

@@ -5,7 +5,7 @@ from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
 from mpgen.past import Past
 from mpgen.sampling import SAMPLERS, euler
-from mpgen.sections import Inverted
+from mpgen.sections import ORDERS, Inverted
 
 
 def sampling(sampler="euler", seed=3, steps=2, scale=4.0) -> Sampling:
@@ -29,18 +29,18 @@ def packed(monkeypatch) -> list[Past]:
 def make(make_denoiser, latents, make_conditioning):
     """So many sections of two videos."""
 
-    def run(num_sections, known=(), **options):
-        return list(
-            rollout(make_denoiser(), latents(2, 1), make_conditioning(4, 2), num_sections, sampling(**options), known)
-        )
+    def run(num_sections, known=(), order="f1", **options):
+        denoiser, conditioning = make_denoiser(), make_conditioning(4, 2)
+        layout = ORDERS[order].like(denoiser.layout)
+        return list(rollout(denoiser, latents(2, 1), conditioning, num_sections, sampling(**options), known, layout))
 
     return run
 
 
-@pytest.mark.parametrize("known", [1, 2, 3])
-def test_going_on_from_known_sections_is_having_made_them(make, known):
-    whole = make(4)
-    rest = make(4 - known, known=whole[:known])
+@pytest.mark.parametrize(("order", "known"), [("f1", 1), ("f1", 2), ("f1", 3), ("f0", 1), ("f0", 3)])
+def test_going_on_from_known_sections_is_having_made_them(make, order, known):
+    whole = make(4, order=order)
+    rest = make(4 - known, known=whole[:known], order=order)
     assert len(whole) == 4
     assert len(rest) == 4 - known
     for a, b in zip(whole[known:], rest, strict=True):
