@@ -234,13 +234,12 @@ def fit(
     """Trains for so many steps in all and leaves `last.ckpt` in the folder."""
     keeper = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1, save_top_k=0)
     quiet = {"enable_progress_bar": False, "logger": False}
-    given = {"limit_val_batches": 0, "num_sanity_val_steps": 0} | quiet | options
+    given = {"limit_val_batches": 0, "num_sanity_val_steps": 0, "max_epochs": -1} | quiet | options
     with quiet_lightning():
         trainer = pl.Trainer(
             accelerator="cpu",
             default_root_dir=folder,
             max_steps=steps,
-            max_epochs=-1,
             callbacks=[EMA(decay=0.9), *callbacks, keeper],
             enable_model_summary=False,
             use_distributed_sampler=False,

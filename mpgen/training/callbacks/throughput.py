@@ -2,10 +2,14 @@
 
 import resource
 import time
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from mpgen.data.dataset import VideoBatch
 from mpgen.data.sampler import GroupSampler
@@ -34,10 +38,14 @@ class Throughput(pl.Callback):
         self._restart()
         self.tokens_a_section: dict[Shape, int] = {}
         self.section_flops: int | None = None
+        self.ahead: SectionsAhead | None = None
 
     def _restart(self) -> None:
         self.videos = self.sections = self.tokens = self.steps = 0
         self.computing = self.waiting = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.ahead = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -73,9 +81,12 @@ class Throughput(pl.Callback):
         pl_module.log("tokens/s", self.tokens / seconds)
         pl_module.log("waiting", self.waiting / seconds)
         pl_module.log("memory_gib", _most_memory(pl_module.device) / GIB)
-        left = sections_left(trainer)
-        if left is not None:
-            pl_module.log("eta_hours", left / (self.sections / seconds) / HOUR_SECONDS, prog_bar=True)
+        if self.ahead is None or trainer.current_epoch - self.ahead.first_epoch >= len(self.ahead.epochs) - 1:
+            self.ahead = SectionsAhead.of(trainer)
+        if self.ahead is not None:
+            pl_module.log(
+                "eta_hours", self.ahead.left(trainer) / (self.sections / seconds) / HOUR_SECONDS, prog_bar=True
+            )
         peak = peak_of(pl_module.device)
         if peak is not None:
             flops = self.sections * self._flops(pl_module, batch) / trainer.world_size
@@ -99,22 +110,46 @@ class Throughput(pl.Callback):
         return self.section_flops
 
 
-def sections_left(trainer: pl.Trainer) -> int | None:
-    """Sections that the curriculum still holds over all ranks; None where the end is not known."""
-    loader, limits = trainer.train_dataloader, (trainer.max_epochs, trainer.max_steps)
-    if loader is None or limits in ((-1, -1), (None, -1)):
-        return None
-    assert isinstance(loader.sampler, GroupSampler)
-    steps_left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else None
-    last_epoch = trainer.max_epochs if trainer.max_epochs not in (None, -1) else trainer.current_epoch + 1
-    groups = [
-        group
-        for epoch in range(trainer.current_epoch, last_epoch)
-        for group in loader.sampler.plan(epoch)[: int(min(trainer.num_training_batches, 10**12))]
-    ]
-    done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
-    following = groups[done:][:steps_left]
-    return sum(group.num_trained * len(group.items) for group in following)
+@dataclass(frozen=True)
+class SectionsAhead:
+    """Sections that the groups of the epochs to come train on over all ranks, summed up once.
+
+    Args:
+        before: trained before each group of these epochs, and before their end.
+        epochs: where in `before` each of them begins.
+        first_epoch: the number of the first one.
+    """
+
+    before: Int[np.ndarray, " sums"]
+    epochs: tuple[int, ...]
+    first_epoch: int
+
+    @classmethod
+    def of(cls, trainer: pl.Trainer) -> "SectionsAhead | None":
+        """From the current epoch to the last; None where the end is not known."""
+        loader, limits = trainer.train_dataloader, (trainer.max_epochs, trainer.max_steps)
+        if loader is None or limits in ((-1, -1), (None, -1)):
+            return None
+        assert isinstance(loader.sampler, GroupSampler)
+        first = trainer.current_epoch
+        end = trainer.max_epochs if trainer.max_epochs not in (None, -1) else first + 1
+        counts = [
+            [group.num_trained * len(group.items) for group in loader.sampler.plan(epoch)[: _batches(trainer)]]
+            for epoch in range(first, end)
+        ]
+        epochs = np.cumsum([0, *map(len, counts)]).tolist()
+        return cls(np.cumsum([0, *chain.from_iterable(counts)]), tuple(epochs), first)
+
+    def left(self, trainer: pl.Trainer) -> int:
+        """From the next group on, in as many steps as the trainer still makes."""
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        here = min(self.epochs[trainer.current_epoch - self.first_epoch] + done, len(self.before) - 1)
+        steps = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else len(self.before)
+        return int(self.before[min(here + steps, len(self.before) - 1)] - self.before[here])
+
+
+def _batches(trainer: pl.Trainer) -> int:
+    return int(min(trainer.num_training_batches, 10**12))
 
 
 def _shape(pl_module: pl.LightningModule, batch: VideoBatch) -> Shape:

@@ -8,7 +8,7 @@ from mpgen.conditioning import Conditioning
 from mpgen.data.curriculum import Staged
 from mpgen.data.dataset import VideoBatch
 from mpgen.training.callbacks import throughput as throughput_file
-from mpgen.training.callbacks.throughput import GIB, Throughput, sections_left
+from mpgen.training.callbacks.throughput import GIB, SectionsAhead, Throughput
 from mpgen.training.dry_run import DryRun, Precision, Shape
 
 VIDEOS, SECTIONS, TEXT, IMAGE = 3, 4, 5, 6
@@ -89,20 +89,29 @@ def test_on_a_gpu_of_known_peak_mfu_is_the_share_of_it(clock, trainer, logged, b
 
 
 class Left(pl.Callback):
+    """The sections that are left after each step, and at the last one how that was known at the first."""
+
     def __init__(self) -> None:
         self.found: list[int] = []
+        self.ahead: SectionsAhead | None = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.found.append(sections_left(trainer))
+        self.ahead = self.ahead or SectionsAhead.of(trainer)
+        self.found.append(self.ahead.left(trainer))
 
 
-def test_the_end_is_as_far_as_the_sections_that_the_curriculum_still_holds(fit, make_module, make_small_data, tmp_path):
+@pytest.mark.parametrize(("steps", "epochs"), [(3, -1), (-1, 2)])
+def test_the_end_is_as_far_as_the_sections_that_the_curriculum_still_holds(
+    fit, make_module, make_small_data, tmp_path, steps, epochs
+):
     left = Left()
-    data = make_small_data(curriculum=Staged(((1, 2), (3, 2))), seed=3)
-    fit(make_module(), data, tmp_path, 3, callbacks=[left])
-    plan = data._plan(0)
-    sizes = [group.num_sections * len(group.items) for group in plan[:3]]
-    assert left.found == [sum(sizes[1:]), sizes[2], 0]
+    curriculum = Staged(((1, 2), (3, 2))) if steps > 0 else Staged(((1, 1), (3, 1)))
+    data = make_small_data(curriculum=curriculum, seed=3)
+    fit(make_module(), data, tmp_path, steps, callbacks=[left], max_epochs=epochs)
+    plan = [*data._plan(0), *data._plan(1)][: steps if steps > 0 else None]
+    sizes = [group.num_sections * len(group.items) for group in plan]
+    assert left.found == [sum(sizes[number + 1 :]) for number in range(len(sizes))]
+    assert len(set(left.found)) == len(sizes) >= 3
 
 
 def test_a_run_logs_its_rates(fit, make_module, make_small_data, tmp_path):
