@@ -11,24 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import av.codec.codec
 import numpy as np
-from av.bitstream import BitStreamFilterContext
 from jaxtyping import UInt8
 
 from mpgen.arena.library import Video
 from mpgen.atomic import replacing
 from mpgen.video.clips import iter_video
-from mpgen.video.errors import VideoError
-from mpgen.video.opening import open_video
+from mpgen.video.copying import copy_pictures
 from mpgen.video.writing import VideoWriter
 
 ROUND_BYTES = 1 << 16
 _BOX_HEADER = 8
 _CHUNK = 1 << 18
-_VERSION = "1"  # of what `strip` and `degrade` do; part of the copies' names
-_WITHOUT_SEI = "filter_units=remove_types=6"
+_VERSION = "1"  # of what `copy_pictures` and `degrade` do; part of the copies' names
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def pad_together(paths: list[Path]) -> list[Prepared]:
 
 def stripped(video: Video, folder: Path) -> Path:
     """The copy of a video to be sent; made unless it is there."""
-    return _copy(video, folder, "stripped", strip)
+    return _copy(video, folder, "stripped", copy_pictures)
 
 
 def degraded(video: Video, folder: Path) -> Path:
@@ -76,31 +71,6 @@ def _copy(video: Video, folder: Path, kind: str, make: Callable[[Path, Path], No
     return target
 
 
-def strip(source: Path, target: Path) -> None:
-    """Copies the pictures of a video and nothing else; mp4 with its index first.
-
-    Raises:
-        VideoError: the file breaks on the way.
-    """
-    flags = {"movflags": "faststart", "fflags": "+bitexact", "video_track_timescale": "90000"}
-    try:
-        with (
-            open_video(source) as (reader, stream),
-            av.open(str(target), "w", format="mp4", options=flags) as writer,
-        ):
-            # PyAV looks for an encoder named as the decoder, and AV1's has another name; the bytes are copied anyway.
-            out = writer.add_stream_from_template(stream, opaque=stream.codec.canonical_name == "av1")
-            out.metadata.clear()
-            clean = BitStreamFilterContext(_WITHOUT_SEI, stream, out) if stream.codec.canonical_name == "h264" else None
-            for packet in reader.demux(stream):
-                for kept in [packet] if clean is None else clean.filter(packet):
-                    if kept.dts is not None:
-                        kept.stream = out
-                        writer.mux(kept)
-    except (av.error.FFmpegError, OSError, av.codec.codec.UnknownCodecError) as error:
-        raise VideoError(source, "corrupt_stream", f"cannot be copied: {error}") from error
-
-
 def degrade(video: Video, target: Path) -> None:
     """Writes the video in coarse blocks that move four times a second: nobody who looks takes it for the better one."""
     block = max(4, min(video.height_px, video.width_px) // 24)
@@ -111,7 +81,7 @@ def degrade(video: Video, target: Path) -> None:
                 coarse = _blocks(frame, block)
             writer.write(coarse)
     with replacing(target) as clean:
-        strip(target, clean)
+        copy_pictures(target, clean)
 
 
 def _blocks(frame: UInt8[np.ndarray, "h w 3"], block: int) -> UInt8[np.ndarray, "h w 3"]:

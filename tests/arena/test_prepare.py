@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from mpgen.arena.library import Video, read_library
-from mpgen.arena.prepare import degraded, pad_together, strip, stripped
+from mpgen.arena.prepare import degraded, pad_together, stripped
 from mpgen.video.clips import read_video
+from mpgen.video.copying import copy_pictures
 from mpgen.video.errors import VideoError
 
 from .conftest import FPS, HEIGHT_PX, LEAK, METHODS, PROMPTS, WIDTH_PX, write_video
@@ -80,4 +81,4 @@ def test_the_spoilt_copy_is_plainly_worse_and_as_long(tmp_path):
 def test_a_file_that_breaks_on_the_way_leaves_no_copy(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"\0" * 4000)
     with pytest.raises(VideoError, match=r"bad\.mp4: cannot be opened as a video"):
-        strip(tmp_path / "bad.mp4", tmp_path / "copy.mp4")
+        copy_pictures(tmp_path / "bad.mp4", tmp_path / "copy.mp4")
