@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from multiprocessing.queues import Queue
-from threading import Thread
 
 import torch
 
@@ -14,6 +13,7 @@ from mpgen.errors import UserError
 from mpgen.evaluation.results import VideoResult
 from mpgen.evaluation.runner import Evaluator, Plan
 from mpgen.evaluation.suite import Skipped, Video
+from mpgen.video.workers import end_with_parent
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
 
 def _start_worker(plan: Plan, free: Queue, workers: int) -> None:
     global _evaluator
-    Thread(target=_end_with_parent, daemon=True, name="end with the command").start()
+    end_with_parent()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     _evaluator = Evaluator(plan, torch.device(free.get()))
 
@@ -57,11 +57,3 @@ _evaluator: Evaluator
 
 def _work(video: Video) -> VideoResult | Skipped:
     return _evaluator(video)
-
-
-def _end_with_parent() -> None:
-    """A command that was killed cannot end its workers."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

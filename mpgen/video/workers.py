@@ -143,7 +143,7 @@ class _Worker(Generic[Item, Result]):
 def _serve(function: Callable[[Item], Result], connection: Connection) -> None:
     """The life of a worker: says that it is there, then answers every item until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    Thread(target=_end_with_parent, daemon=True, name="end with parent").start()
+    end_with_parent()
     connection.send(())
     while True:
         try:
@@ -153,8 +153,12 @@ def _serve(function: Callable[[Item], Result], connection: Connection) -> None:
         connection.send((_attempt(function, item),))
 
 
-def _end_with_parent() -> None:
-    """Ends this process with its parent, also one that was killed while an item is worked on."""
+def end_with_parent() -> None:
+    """From now on this process ends with its parent, also with one that is killed while an item is worked on."""
+    Thread(target=_wait_for_parent, daemon=True, name="end with parent").start()
+
+
+def _wait_for_parent() -> None:
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
