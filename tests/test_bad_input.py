@@ -82,6 +82,7 @@ ROWS = [
     ("world --output w --hidden_seconds [1]", "--hidden_seconds: Expected a tuple with 2 elements"),
     ('world --output w --families {"bounc":1}', "bounce"),
     ("world --output w --size_px 33", "size_px 33"),
+    ("world --output w --processes 0", "--processes 0"),
     ("world --output w --size_px 1000000", "size_px 1000000"),
     ("world --output w --fps 0", "fps 0"),
     ("world --output w --train_videos -1", "train_videos -1"),
@@ -279,4 +280,4 @@ def test_bad_input_is_a_line_that_says_what_was_wanted(bad_files, monkeypatch, l
     assert 1 <= ended.err.count("\n") <= 2, ended.err
     assert "Traceback" not in ended.err
     assert wanted in ended.err, ended.err
-    assert not {"o.mp4", "o", "D", "w"} & set(os.listdir(bad_files))
+    assert not {"o.mp4", "o", "D", "w", "nowhere"} & set(os.listdir(bad_files))

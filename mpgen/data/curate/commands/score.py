@@ -78,8 +78,8 @@ def score(
         raise UserError(f"--timeout_seconds {timeout_seconds:g}: wanted more than 0")
     scorers = FrameScorers(shots, transnet, raft)
     scorers.fresh()  # what is missing is said now, not by every worker
-    folder = scores_folder(data, ScoreSettings(shots, _hash_of(transnet), _hash_of(raft)))
     mine = [clip for clip in read_clips(data / "index.jsonl") if share.owns(clip.uid)]
+    folder = scores_folder(data, ScoreSettings(shots, _hash_of(transnet), _hash_of(raft)))
     known = read_scores(folder)
     todo = [clip for clip in mine if _is_open(clip, known.get(clip.uid), data, retry_failed)]
     print(f"{folder}: {len(mine)} clips in part {part}, {len(mine) - len(todo)} scored before")
