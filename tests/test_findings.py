@@ -21,7 +21,7 @@ COLUMNS = {
     "drift: background, dB": "background drift",
     "drift: grey chart": "chart drift",
     "landmarks": "landmarks found",
-    "s/step": "time an update",
+    "s/step": "time a step",
 }
 
 

@@ -189,7 +189,7 @@ def test_scores_become_a_table_over_seeds_with_references_and_figures(reproduce,
     assert first.scores["expected identity, elsewhere"] == 1.0
     assert first.scores["place PSNR, first minute of five"] == pytest.approx(29)
     assert first.scores["place PSNR, last minute"] == pytest.approx(25)
-    assert first.scores["time an update"] == 2.0
+    assert first.scores["time a step"] == 2.0
     assert first.loss_sigma == {"0.0-0.2": pytest.approx(0.65)}
     assert first.references["shuffled"] == {"identity, true history": 0.25, "identity, own history": 0.25}
     assert math.isnan(first.curve[1])

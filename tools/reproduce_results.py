@@ -51,7 +51,7 @@ class Result:
         curve: background PSNR in dB of each generated frame, mean over the videos.
         fps: of that curve.
         found: the share of the objects that are found, of each generated section.
-        loss_sigma: training loss by noise level, mean of the last quarter of the updates.
+        loss_sigma: training loss by noise level, mean of the last quarter of the steps.
         references: the same scores of the true videos (ceiling) and of the floors.
         where: commit, machine, version of torch and day of the training.
     """
@@ -84,7 +84,7 @@ COLUMNS: Mapping[str, tuple[str, str, int]] = {
     "background drift": ("drift", "background: drift (dB)", 2),
     "chart drift": ("drift", "grey chart: drift (levels)", 1),
 }
-COST = "time an update"
+COST = "time a step"
 FIRST_MINUTE, LAST_MINUTE = "place PSNR, first minute of five", "place PSNR, last minute"
 EXTRA = {**dict.fromkeys(EXPECTED.values(), 2), "sharpness drift": 3, FIRST_MINUTE: 1, LAST_MINUTE: 1, COST: 2}
 
@@ -139,10 +139,10 @@ def _result(row: str, seed: int, scored: dict[str, Any], folder: Path, fit: Path
         scores["sharpness drift"] = sharpness["mean"]
     if scored["minutes"] is not None and (minutes := _minutes(scored["minutes"])) is not None:
         scores[FIRST_MINUTE], scores[LAST_MINUTE] = minutes
-    losses, updates = _losses(folder / "run")
+    losses, steps = _losses(folder / "run")
     spent = _read(fit) or {}
-    if spent and updates:
-        scores[COST] = spent["seconds"] / updates
+    if spent and steps:
+        scores[COST] = spent["seconds"] / steps
     curve = [math.nan if value is None else value for value in scored["drift"]["background_psnr"]["generated"]]
     fps = float(scored["drift"]["videos"][0]["fps"])
     sections = scored["drift"]["sections"]["generated"]["found"]
@@ -195,22 +195,22 @@ def _minutes(record: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def _losses(run: Path) -> tuple[dict[str, float], int]:
-    """Loss by noise level over the last quarter of the updates, and the number of updates."""
+    """Loss by noise level over the last quarter of the steps, and the number of steps."""
     lines: dict[int, dict[str, str]] = {}
     for path in sorted(run.glob("csv/start*/metrics.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             lines |= {int(line["step"]): line for line in csv.DictReader(file) if line.get("loss")}
     if not lines:
         return {}, 0
-    updates = max(lines) + 1
-    late = [line for step, line in lines.items() if step >= 0.75 * updates]
+    steps = max(lines) + 1
+    late = [line for step, line in lines.items() if step >= 0.75 * steps]
     edges = ("0.0", *map(str, SIGMA_EDGES), "1.0")
     losses = {}
     for low, high in pairwise(edges):
         values = [float(line[key]) for line in late if line.get(key := f"loss_sigma/{low}-{high}")]
         if values:
             losses[f"{low}-{high}"] = float(np.mean(values))
-    return losses, updates
+    return losses, steps
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -232,8 +232,8 @@ def write_results(results: Sequence[Result], output: Path) -> str:
         unfinished.write_text(text + "\n", encoding="utf-8")
     figures: dict[str, list[Callable[[Axes, Mapping[str, list[Result]]], None]]] = {
         "recall": [
-            partial(_draw_recall, name="expected", title="Is what is hidden expected back where it was?"),
-            partial(_draw_recall, name="expected_elsewhere", title="Elsewhere in the picture?"),
+            partial(_draw_recall, name="expected", title="Identity expected at the place of hiding"),
+            partial(_draw_recall, name="expected_elsewhere", title="Identity expected elsewhere"),
         ],
         "quality": [_draw_found, _draw_background],
         "drift": [partial(_draw_drift, column=column, unit=unit) for column, unit in DRIFTS.items()],
@@ -365,14 +365,14 @@ def _draw_found(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     for row, found in by_row.items():
         curve = _mean_curve([result.found for result in found])
         axes.plot(np.arange(1, len(curve) + 1), curve, label=row, linewidth=1.2)
-    axes.set(xlabel="section", ylabel="share of the objects found", ylim=(0, 1.05), title="Do things stay?")
+    axes.set(xlabel="section", ylabel="share of the objects found", ylim=(0, 1.05), title="Objects found, by section")
 
 
 def _draw_background(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
     for row, found in by_row.items():
         curve = _mean_curve([result.curve for result in found])
         axes.plot(np.arange(1, len(curve) + 1) / found[0].fps, curve, label=row, linewidth=1.2)
-    axes.set(xlabel="seconds", ylabel="background PSNR (dB)", title="Does the picture stay?")
+    axes.set(xlabel="seconds", ylabel="background PSNR (dB)", title="Background PSNR over time")
 
 
 def _mean_curve(curves: Sequence[Sequence[float]]) -> Float[np.ndarray, " shortest"]:
@@ -396,9 +396,9 @@ def _draw_cost(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
             axes.errorbar(cost, drift, spread or 0.0, fmt="o", capsize=3)
             axes.annotate(row, (cost, drift), (4, 3), textcoords="offset points", fontsize=7)
     axes.set(
-        xlabel="seconds of training an update",
+        xlabel="seconds of training a step",
         ylabel="objects drift (share found)",
-        title="What holding the picture costs",
+        title="Drift against training cost",
     )
 
 
@@ -409,7 +409,7 @@ def _draw_loss(axes: Axes, by_row: Mapping[str, list[Result]]) -> None:
             axes.plot(
                 keys, [np.mean([r.loss_sigma[key] for r in found]) for key in keys], "o-", markersize=4, label=row
             )
-    axes.set(xlabel="noise level", ylabel="training loss", title="Loss by noise level, last quarter of the updates")
+    axes.set(xlabel="noise level", ylabel="training loss", title="Loss by noise level, last quarter of the steps")
 
 
 def _plain(value: Any) -> Any:
