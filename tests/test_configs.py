@@ -2,6 +2,7 @@ import argparse
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,15 @@ ROWS = [config for config in (ROOT / "configs" / "ablation").glob("*.yaml") if c
 TRAINING = [config for config in CONFIGS if command(config)[0] == "fit"]
 
 
-def parsed(monkeypatch: pytest.MonkeyPatch, argv: list[str]) -> cli.MpgenCLI:
-    """The CLI with all its classes made, except that files need not be there and nothing is run."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["mpgen", *argv, "--trainer.accelerator=cpu"])
-    monkeypatch.setattr(cli.MpgenCLI, "_check_files", lambda self: None)
-    monkeypatch.setattr(cli.MpgenCLI, "_run_subcommand", lambda self, subcommand: None)
-    return cli.make_cli()
+@cache
+def parsed(*argv: str) -> cli.MpgenCLI:
+    """The CLI with all its classes made, except that files need not be there and nothing is run; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(sys, "argv", ["mpgen", *argv, "--trainer.accelerator=cpu"])
+        patch.setattr(cli.MpgenCLI, "_check_files", lambda self: None)
+        patch.setattr(cli.MpgenCLI, "_run_subcommand", lambda self, subcommand: None)
+        return cli.make_cli()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
@@ -63,8 +66,8 @@ def test_every_row_of_the_tables_gives_the_papers_figures_and_ours(config):
 
 
 @pytest.mark.parametrize("config", TRAINING, ids=lambda path: path.stem)
-def test_every_training_config_makes_its_classes_and_runs(monkeypatch, config):
-    made = parsed(monkeypatch, command(config))
+def test_every_training_config_makes_its_classes_and_runs(config):
+    made = parsed(*command(config))
     model = made.model
     assert made.datamodule.settings.section_latent_frames == model.denoiser_config.layout.section
     with torch.device("meta"):
@@ -107,41 +110,33 @@ def test_a_main_config_resumes_in_a_folder_of_its_own(name):
     assert (tree["run"], tree["ckpt_path"]) == (f"runs/{name}", "last")
 
 
-def test_stage_2_trains_the_head_alone(monkeypatch):
-    model = parsed(monkeypatch, ["fit", "--config", "configs/df_stage2.yaml"]).model
+def test_stage_2_trains_the_head_alone():
+    model = parsed("fit", "--config", "configs/df_stage2.yaml").model
     with torch.device("meta"):
         assert select_trainable(Denoiser(model.denoiser_config), model.train_patterns).head_only
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_13b_overlay_says_what_the_stage_configs_have_by_default(monkeypatch, name):
-    stage = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml"])
-    overlay = ["--config", "configs/model/hunyuan_13b.yaml"]
-    both = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml", *overlay])
+def test_the_overlays_and_the_cache_command_say_what_the_stage_configs_have_by_default(name):
+    """Or `mpgen fit` would encode all of the data once more."""
+    stage = parsed("fit", "--config", f"configs/{name}.yaml")
+    overlays = ("--config", "configs/model/hunyuan_13b.yaml", "--config", "configs/data/mira_sekai.yaml")
+    both = parsed("fit", "--config", f"configs/{name}.yaml", *overlays)
     assert both.model.denoiser_config == stage.model.denoiser_config
     assert both.model.guidance_scale == stage.model.guidance_scale
-    assert both.datamodule.encoders.init_args == stage.datamodule.encoders.init_args
-    assert both.datamodule.settings == stage.datamodule.settings
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_the_data_overlay_and_the_cache_command_are_what_the_stage_configs_train_on(monkeypatch, name):
-    """Or `mpgen fit` would encode all of it once more."""
-    stage = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml"]).datamodule
-    overlay = ["--config", "configs/data/mira_sekai.yaml"]
-    both = parsed(monkeypatch, ["fit", "--config", f"configs/{name}.yaml", *overlay]).datamodule
     cached = SHORT_NAMES["hunyuan"]
-    assert stage.settings == both.settings == cached.settings
+    assert stage.datamodule.settings == both.datamodule.settings == cached.settings
     encoders = cached.encoders(Path("weights/HunyuanVideo"))
-    assert stage.encoders.init_args == both.encoders.init_args == encoders.init_args
-    assert (stage.manifest, stage.cache) == (both.manifest, both.cache)
+    assert stage.datamodule.encoders.init_args == both.datamodule.encoders.init_args == encoders.init_args
+    assert stage.datamodule.manifest == both.datamodule.manifest
+    assert stage.datamodule.cache == both.datamodule.cache
 
 
-def test_a_config_with_a_wrong_key_does_not_pass(monkeypatch, tmp_path):
+def test_a_config_with_a_wrong_key_does_not_pass(tmp_path):
     tree = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8"))
     tree["model"]["clip_nrom"] = 1.0
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump(tree), encoding="utf-8")
     with pytest.raises(ValueError, match="clip_nrom") as caught:
-        parsed(monkeypatch, ["fit", "--config", str(wrong)])
+        parsed("fit", "--config", str(wrong))
     assert isinstance(caught.value.__cause__, argparse.ArgumentError)
