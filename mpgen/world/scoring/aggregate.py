@@ -14,6 +14,7 @@ from mpgen.world.scoring.recall import RecallScore
 from mpgen.world.scoring.video import VideoScores
 
 ALL = "all"
+LAST_SECONDS = 4.0  # "the end" of a video
 HIDDEN_SECONDS = (0.0, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, math.inf)  # bounds of the bins
 
 
@@ -39,6 +40,12 @@ def _present(value: float | bool | None) -> list[float]:
     return [] if value is None else [float(value)]
 
 
+def _at_the_end(video: VideoScores) -> list[ObjectScores]:
+    """Objects of the sections in the last `LAST_SECONDS`; none where the video is no longer than that."""
+    count = round(LAST_SECONDS * video.fps / video.section_frames)
+    return [] if len(video.sections) <= count else [obj for section in video.sections[-count:] for obj in section]
+
+
 def _found(section: Sequence[ObjectScores]) -> float:
     return float(np.mean([obj.found for obj in section])) if section else math.nan
 
@@ -56,11 +63,15 @@ METRICS: MappingProxyType[str, Callable[[VideoScores], list[float]]] = MappingPr
         "first section: position error (diameters)": lambda s: [o.position_error_diameters for o in s.first_section],
         "first section: moved as told": lambda s: [float(o.moved) for o in s.first_section if o.moved is not None],
         "all sections: found": lambda s: [o.found for section in s.sections for o in section],
+        "all sections: colour and shape": lambda s: [o.identified for section in s.sections for o in section],
         "all sections: position error (diameters)": lambda s: [
             o.position_error_diameters for section in s.sections for o in section
         ],
+        "last four seconds: found": lambda s: [o.found for o in _at_the_end(s)],
+        "last four seconds: colour and shape": lambda s: [o.identified for o in _at_the_end(s)],
         "objects found: drift": lambda s: _present(drift(np.array([_found(section) for section in s.sections]))),
         "recall: came back (seen in true frames)": lambda s: [float(r.came_back) for r in s.recalls if r.witnessed],
+        "recall: colour and shape": lambda s: [float(r.identity_right) for r in s.recalls if r.witnessed],
         "recall: colour, if it came back": lambda s: [float(r.colour_right) for r in _returned(s)],
         "recall: identity, if it came back": lambda s: [float(r.identity_right) for r in _returned(s)],
         "recall: same colour as its own before": lambda s: [

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from mpgen.world.scenes import SHAPES
 from mpgen.world.scoring.detect import COLOURS, Detections
 from mpgen.world.scoring.ideal import Ideal
 from mpgen.world.truth import Truth, TruthObject
@@ -21,6 +22,7 @@ class ObjectScores:
     Args:
         frames: how many frames were judged.
         found: the share of them with one blob of its colour, neither splinter nor smear nor double.
+        identified: the share of them where the blob has its shape too.
         colour_right: found on most of them.
         position_error_diameters: mean distance from the true position; where not found, the frame's diagonal counts.
         area_ratio: mean of found area over true area; None if never found.
@@ -34,6 +36,7 @@ class ObjectScores:
     shape: str
     frames: int
     found: float
+    identified: float
     colour_right: bool
     position_error_diameters: float
     area_ratio: float | None
@@ -52,6 +55,8 @@ def score_objects(
         if not given or not judged.any():
             continue
         found, error, ratio = compare(truth, obj, seen, ideal, index)
+        shape_right = seen.shape[:, COLOURS.index(obj.colour)] == SHAPES.index(obj.shape)
+        identified = (found & shape_right)[span][judged]
         found, error, ratio = found[span][judged], error[span][judged], ratio[span][judged]
         before = max(span.start - 1, 0)
         still = (np.hypot(obj.x[span] - obj.x[before], obj.y[span] - obj.y[before])[judged]).mean()
@@ -63,6 +68,7 @@ def score_objects(
                 shape=obj.shape,
                 frames=len(found),
                 found=float(found.mean()),
+                identified=float(identified.mean()),
                 colour_right=bool(found.mean() > 0.5),
                 position_error_diameters=float(error.mean()),
                 area_ratio=float(ratio[found].mean()) if found.any() else None,
