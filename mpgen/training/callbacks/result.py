@@ -13,6 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from mpgen.atomic import replacing
 from mpgen.checkpoints import begin_from
+from mpgen.checkpoints.base import open_weights
+from mpgen.checkpoints.sources import MEMORY
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.generation.answering import answer
@@ -104,9 +106,9 @@ class HeldOutResult(pl.Callback):
             rank_zero_info(f"result: {who} has answered, {time.monotonic() - began:.0f} s so far")
         scores = {who: _scores(questions, made) for who, made in videos.items()}
         folder = Path(trainer.default_root_dir)
-        rank_zero_info(
-            _table(scores) + f"\n  {folder / 'result.png'}, {folder / 'result.mp4'}, {folder / 'result.json'}"
-        )
+        print(_table(scores), flush=True)
+        for name in ("result.png", "result.mp4", "result.json"):
+            print(f"  {folder / name}", flush=True)
         try:  # a trained network must not be lost because a picture could not be written
             _write_scores(scores, folder / "result.json")
             _draw(questions, videos, folder / "result.png")
@@ -115,10 +117,12 @@ class HeldOutResult(pl.Callback):
             rank_zero_warn(f"{folder}: the result could not be written: {error}")
 
     def _networks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[tuple[str, Denoiser]]:
-        """Who answers: what training began from, without a memory, and the averaged weights."""
+        """Who answers: what training began from, with a memory if it had one, and the averaged weights."""
         if pl_module.init_from is not None:
-            bare = replace(pl_module.denoiser_config, memory=None, lora=None)
-            base, _ = begin_from(pl_module.init_from, bare, pl_module.seed)
+            begun = replace(pl_module.denoiser_config, lora=None)
+            if not any(name.startswith(MEMORY) for name in open_weights(pl_module.init_from)):
+                begun = replace(begun, memory=None)
+            base, _ = begin_from(pl_module.init_from, begun, pl_module.seed)
             yield BASE, base.float().eval().to(pl_module.device)
         ema = next((c for c in trainer.callbacks if isinstance(c, EMA) and c.shadow), None)
         pl_module.eval()
