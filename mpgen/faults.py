@@ -11,6 +11,7 @@ from argparse import Action, ArgumentError
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from os.path import commonpath
 from textwrap import shorten
 from typing import Any
@@ -31,6 +32,7 @@ NOISE = re.compile(
 TYPES = {"int": "whole number", "float": "number", "bool": "truth value (true, false)", "str": "text"}
 CLASS = re.compile(r"class_path[ =]'([\w.]+)'")
 NO_CLASS = re.compile(r"no class '(\S+)'|Import path (\S+) does not|'([\w.]+)': No module named")
+ABSTRACT = re.compile(r"but ([\w.]+) is abstract")
 NO_NAME = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 UNKNOWN = re.compile(r"[Oo]ption '([\w.]+)'|arguments: --([\w.]+)")
 
@@ -60,6 +62,20 @@ def refuse_nulls(parsed: Namespace, parser: ArgumentParser, sources: Sequence[So
     for key, kind in _wanted(parsed, parser):
         if key in given and type(None) not in (kind, *typing.get_args(kind)) and kind is not Any:
             raise UserError(f"{_place(key, '', sources)}: given null: {_in_a_line(f'Expected a {kind}')}")
+
+
+def list_classes(argv: Sequence[str], parser: ArgumentParser) -> str:
+    """What `--KEY.help` without a class after it asks for: those to choose from, each with what it is; or empty."""
+    for word, following in pairwise([*argv, ""]):
+        if word.endswith(".help") and (not following or following.startswith("--")):
+            key = word.removeprefix("--").removesuffix(".help")
+            kind = next((kind_of(action) for action in parser._actions if action.dest == key), None)
+            found = sorted({cls for base in _classes(kind) for cls in _below(base)}, key=lambda cls: cls.__name__)
+            width = max((len(cls.__name__) for cls in found), default=0)
+            lines = [f"  {cls.__name__:<{width}}  {(inspect.getdoc(cls) or '').partition(chr(10))[0]}" for cls in found]
+            lines += [f"{word} CLASS tells what it takes; yours is named by its import path."]
+            return "\n".join([f"--{key} is one of", *lines]) if found else ""
+    return ""
 
 
 def kind_of(action: Action) -> Any:
@@ -107,10 +123,13 @@ def _refused_by(reason: str, sources: Sequence[Source]) -> str:
 def _hint(key: str, text: str, reason: str, parser: ArgumentParser) -> str:
     """The nearest of the names that there are, or all classes."""
     unknown, absent, misnamed = UNKNOWN.search(reason), NO_CLASS.search(reason), NO_NAME.search(reason)
+    abstract = ABSTRACT.search(reason)
     if unknown:
         made = (CLASS.findall(reason) or CLASS.findall(text)) if key else []
         names = inspect.signature(import_object(made[0])).parameters if made else {a.dest for a in parser._actions}
         return _nearest(unknown[1] or unknown[2], [*names], "")
+    if abstract:
+        return f": it lacks {', '.join(sorted(import_object(abstract[1]).__abstractmethods__))}"
     if misnamed:
         return _nearest(misnamed[2], dir(import_module(misnamed[1])), "")
     if absent:

@@ -9,6 +9,17 @@ MAX_SIDE_PX, MAX_FPS = 4096, 240.0
 MAX_BATCH = 4096  # videos a rank takes in one step
 
 
+def check_devices(devices: object, on_cpu: bool) -> None:
+    """Raises UserError for `trainer.devices` that cannot be: on a CPU each is a process, as many as Lightning is told.
+
+    Args:
+        devices: a number, or anything else that Lightning knows.
+        on_cpu: they are no GPUs.
+    """
+    if on_cpu and str(devices).lstrip("-").isdecimal():
+        check_processes(int(str(devices)), "trainer.devices")
+
+
 def check_processes(count: int, option: str, at_least: int = 1) -> None:
     """Raises UserError for fewer processes than `at_least`, or for more than the cores can serve.
 

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 
 from mpgen.parser import spell_flags
 from mpgen.training.cli import MpgenCLI
+from mpgen.training.forcing import Forcing
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_run import Ended, run
@@ -276,6 +277,24 @@ def test_a_class_may_be_given_by_its_short_name(monkeypatch, tmp_path, name):
     config = write(tmp_path / "small.yaml", {"model.forcing": name})
     assert run("fit", "--config", str(config)) == Ended(0, "", "")
     assert [type(forcing).__name__ for forcing in made] == ["TeacherForcing"]
+
+
+def test_help_on_a_key_of_classes_lists_them(never_run):
+    ended = run("fit", "--model.forcing.help")
+    assert ended.status == 0
+    assert "StudentForcing" in ended.out
+    assert "The model's own sample: the costly baseline (Table 2 runs 5 steps)." in ended.out
+    assert "--model.forcing.help CLASS tells what it takes" in ended.out
+    assert "--model.forcing.steps" in run("fit", "--model.forcing.help", "mpgen.training.forcing.StudentForcing").out
+
+
+class Unfinished(Forcing):
+    """Lacks its method."""
+
+
+def test_a_class_that_lacks_methods_is_told_which(complaint):
+    said = complaint({"model.forcing": f"{__name__}.Unfinished"})
+    assert said.endswith("is abstract: it lacks carry"), said
 
 
 def test_help_shows_only_commands_that_work(never_run):

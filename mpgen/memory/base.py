@@ -12,6 +12,7 @@ from torch import nn
 
 from mpgen.backbones.base import Backbone, BackboneConfig
 from mpgen.conditioning import Conditioning
+from mpgen.errors import UserError
 from mpgen.tensors import Latents, MaskedTokens, Still
 
 
@@ -85,7 +86,7 @@ class Psi:
         """psi now, as the memory keeps it."""
         psi = self.memory.seed(self.conditioning, self.start) if self.base is None else self.base
         for section in self.sections:
-            psi = self.memory.update(psi, section, self.conditioning)
+            psi = self._updated(psi, section)
         return psi
 
     def tokens(self) -> MaskedTokens:
@@ -101,12 +102,27 @@ class Psi:
     def _num_replayed(self) -> int:
         return len(self.sections) + (self.base is None)
 
+    def _updated(self, psi: MaskedTokens, section: Latents) -> MaskedTokens:
+        """psi after `section`, as the memory makes it.
+
+        Raises:
+            UserError: it makes something else than psi, or numbers that are not finite of finite ones.
+        """
+        name = f"{type(self.memory).__name__}.update"
+        after = self.memory.update(psi, section, self.conditioning)
+        if not isinstance(after, MaskedTokens) or after.tokens.shape[::2] != psi.tokens.shape[::2]:
+            given = list(after.tokens.shape) if isinstance(after, MaskedTokens) else type(after).__name__
+            raise UserError(f"{name} gave {given}: wanted MaskedTokens like psi's, {list(psi.tokens.shape)}")
+        if not after.tokens.isfinite().all() and psi.tokens.isfinite().all() and section.isfinite().all():
+            raise UserError(f"{name} gave numbers that are not finite, of a psi and a section that are")
+        return after
+
     @torch.no_grad()
     def _folded(self) -> "Psi":
         """The oldest section moved into `base`."""
         if self.base is None:
             base, sections = self.memory.seed(self.conditioning, self.start), self.sections
         else:
-            base = self.memory.update(self.base, self.sections[0], self.conditioning)
+            base = self._updated(self.base, self.sections[0])
             sections = self.sections[1:]
         return replace(self, base=base.detach(), sections=sections)

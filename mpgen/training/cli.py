@@ -28,8 +28,8 @@ from mpgen.configs import missing_file, read_sources
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
-from mpgen.faults import explain, innermost, refuse_nulls
-from mpgen.machine import check_processes
+from mpgen.faults import explain, innermost, list_classes, refuse_nulls
+from mpgen.machine import check_devices
 from mpgen.parser import spell_flags
 from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
@@ -101,6 +101,9 @@ class MpgenCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         self.options = self._subcommand_parsers[sys.argv[1]]
         sys.argv = [*sys.argv[:2], *spell_flags(sys.argv[2:], self.options)]
+        if listed := list_classes(sys.argv[2:], self.options):
+            print(listed)
+            raise SystemExit(0)
         self.sources = read_sources(sys.argv[2:])
         try:
             super().parse_arguments(parser, args)
@@ -120,7 +123,9 @@ class MpgenCLI(LightningCLI):
             raise self._explained(error) from error
 
     def instantiate_classes(self) -> None:
-        self._check_devices()
+        accelerator = self.trainer_settings["accelerator"]
+        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+        check_devices(self.trainer_settings["devices"], on_cpu)
         self.instantiate_model_and_data()
         self._check_files()
         try:
@@ -134,13 +139,6 @@ class MpgenCLI(LightningCLI):
     @property
     def trainer_settings(self) -> dict[str, Any]:
         return self._get(self.config, "trainer").as_dict()
-
-    def _check_devices(self) -> None:
-        """On a CPU each device is a process; Lightning starts as many as it is told to."""
-        settings = self.trainer_settings
-        devices, on_cpu = str(settings["devices"]), settings["accelerator"] == "cpu" or not torch.cuda.is_available()
-        if on_cpu and devices.lstrip("-").isdecimal() and settings["accelerator"] in ("cpu", "auto"):
-            check_processes(int(devices), "trainer.devices")
 
     def _check_files(self) -> None:
         """All that the run reads is there; what is missing is named at once, with where it comes from."""

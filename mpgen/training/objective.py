@@ -100,7 +100,7 @@ class Objective:
 
 @torch.no_grad()
 def _carry(forcing: Forcing, seen: SectionPass) -> Latents:
-    """What the forcing gives, which must be latents like the data's.
+    """What the forcing gives, which must be finite latents like the data's.
 
     Raises:
         UserError: it is something else.
@@ -112,6 +112,8 @@ def _carry(forcing: Forcing, seen: SectionPass) -> Latents:
             f"{type(forcing).__name__}.carry gave {given}: "
             f"wanted latents of shape {list(seen.clean.shape)}, that of section.clean"
         )
+    if not carried.isfinite().all() and seen.velocity.isfinite().all():
+        raise UserError(f"{type(forcing).__name__}.carry gave numbers that are not finite, of a velocity that is")
     return carried
 
 

@@ -13,6 +13,7 @@ from mpgen.backbones.rope import placeless
 from mpgen.checkpoints import load_for_generation
 from mpgen.checkpoints.export import export_model
 from mpgen.conditioning import Conditioning
+from mpgen.errors import UserError
 from mpgen.memory.base import LongTermMemory, MemoryConfig
 from mpgen.tensors import Latents, MaskedTokens, Still
 
@@ -74,6 +75,22 @@ def test_it_gets_gradients_through_past_sections_and_changes_the_velocity(make_d
     assert not torch.allclose(seen, other)
     seen.square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in denoiser.memory.parameters())
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda psi: psi.tokens, r"update gave Tensor: wanted MaskedTokens like psi's, \[1, 4, 32\]"),
+        (lambda psi: replace(psi, tokens=psi.tokens[..., :5]), r"update gave \[1, 4, 5\]"),
+        (lambda psi: replace(psi, tokens=psi.tokens / 0), "update gave numbers that are not finite"),
+    ],
+    ids=["no psi", "another width", "not finite"],
+)
+def test_what_update_gives_is_checked(make_denoiser, make_conditioning, latents, monkeypatch, returned, said):
+    monkeypatch.setattr(GatedRecurrentMemory, "update", lambda self, psi, section, conditioning: returned(psi))
+    past = make_denoiser(memory=GatedRecurrence()).begin(latents(1, 1), make_conditioning(4), keep=2)
+    with pytest.raises(UserError, match=f"GatedRecurrentMemory.{said}"):
+        past.after(latents(1, 3)).pack()
 
 
 @pytest.fixture

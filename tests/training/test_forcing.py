@@ -140,3 +140,13 @@ def test_what_a_forcing_gives_is_checked(make_denoiser, losses):
 
     with pytest.raises(UserError, match=r"TooShort\.carry gave \[2, 3, 1, 6, 10\]: wanted latents of shape"):
         losses(make_denoiser(), TooShort())
+
+
+def test_numbers_that_are_not_finite_are_the_forcings_fault_only_if_it_made_them(make_denoiser, losses):
+    @dataclass(frozen=True)
+    class Divides(Forcing):
+        def carry(self, section: SectionPass) -> torch.Tensor:
+            return section.clean / 0
+
+    with pytest.raises(UserError, match=r"Divides\.carry gave numbers that are not finite"):
+        losses(make_denoiser(), Divides())
