@@ -113,3 +113,16 @@ def test_a_folder_that_is_no_world_is_refused(tmp_path, model):
 
     with pytest.raises(UserError, match="wanted a folder that `mpgen world` has finished"):
         tool.expected_identities(model, tmp_path, 1)
+
+
+def test_damaged_videos_are_read_or_refused(tmp_path):
+    """Ten of those that tools/fuzz_videos.py makes by the thousand."""
+    import fuzz_videos as tool
+
+    files = tool.write_bases(tmp_path / "bases")
+    for number in range(10):
+        path, *_ = tool.mutate(files, 0, number, tmp_path)
+        found, finding = tool.try_readers(path, tmp_path)
+        assert finding == "", number
+        assert set(found) == set(tool.readers(path, tmp_path))
+    assert tool.mutate(files, 0, 3, tmp_path)[0].read_bytes() == tool.mutate(files, 0, 3, tmp_path)[0].read_bytes()

@@ -136,8 +136,8 @@ def resample(
     for arrived in timed:
         if held is not None:
             shown_seconds = min(arrived.seconds - held.seconds, MAX_GAP_SECONDS)
-            # a tie goes to the earlier frame
-            while abs(held.seconds - wanted) <= abs(arrived.seconds - wanted) + 1e-6:
+            # a tie goes to the earlier frame; the later one's own time is never a tie, however near they are
+            while wanted < arrived.seconds and abs(held.seconds - wanted) <= abs(arrived.seconds - wanted) + 1e-6:
                 yield held
                 on_time = same_rate and abs(held.seconds - wanted) < tick / 4
                 wanted = (held.seconds if on_time else wanted) + tick

@@ -34,5 +34,9 @@ def copy_pictures(source: Path, target: Path) -> None:
                     if kept.dts is not None:
                         kept.stream = out
                         writer.mux(kept)
-    except (av.error.FFmpegError, OSError, av.codec.codec.UnknownCodecError) as error:
+    except (
+        av.error.FFmpegError,
+        OSError,
+        ValueError,
+    ) as error:  # a ValueError where the codec is unknown, or not mp4's
         raise VideoError(source, "corrupt_stream", f"cannot be copied: {error}") from error

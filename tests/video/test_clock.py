@@ -4,15 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mpgen.video import clips, decoding
 from mpgen.video.clips import decode_clip, iter_video, read_video
-from mpgen.video.clock import LOOKAHEAD, RisingClock
+from mpgen.video.clock import LOOKAHEAD, RisingClock, TimedFrame, resample
 from mpgen.video.errors import VideoError
 
 TICK = 1 / 24
+PICTURE = VideoFrame(2, 2, "rgb24")
 
 
 def times_of(stamps, frame_seconds=TICK) -> list[float]:
@@ -59,6 +61,14 @@ def test_a_clock_that_stands_or_starts_anew_goes_on_frame_by_frame(ticks):
     steps = np.diff(times_of([tick * TICK for tick in ticks]))
     assert steps.min() > TICK / 2
     assert steps.max() < 4 * TICK
+
+
+@given(st.lists(st.sampled_from([1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 0.01, 1 / 24, 0.2]), max_size=40), st.booleans())
+def test_as_many_frames_are_shown_as_the_time_takes_however_little_a_stamp_rises(steps, same_rate):
+    times = [0.0, *itertools.accumulate(steps)]
+    timed = (TimedFrame(PICTURE, seconds, None) for seconds in times)
+    shown = sum(1 for _ in itertools.islice(resample(timed, 24, 0.0, same_rate), 10_000))
+    assert shown <= 24 * times[-1] + len(times) + 6
 
 
 def moving(count: int) -> np.ndarray:
