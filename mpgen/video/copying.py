@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import av
-import av.codec.codec
 from av.bitstream import BitStreamFilterContext
 
 from mpgen.video.errors import VideoError
