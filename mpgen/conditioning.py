@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -33,8 +34,8 @@ class Conditioning:
         text_mask: true where `text` holds a token; at least one a row.
         pooled: one vector for the whole text; None where the encoders give none.
         image: one vector a patch of the start image; None likewise.
-        guidance_scale: strength of classifier-free guidance; how it acts is the backbone's affair (an input where it
-            was distilled).
+        guidance_scale: strength of classifier-free guidance; an input of backbones that were distilled so.
+        negative: what guidance leads away from, where it is two forwards; None for none.
     """
 
     text: Float[Tensor, "b l e"]
@@ -42,6 +43,7 @@ class Conditioning:
     pooled: Float[Tensor, "b p"] | None
     image: Float[Tensor, "b i f"] | None
     guidance_scale: float | int = 1.0
+    negative: "Conditioning | None" = None
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
         """On another device, or with features of another dtype; None leaves it as it is."""
@@ -49,8 +51,23 @@ class Conditioning:
             None if features is None else features.to(device=device, dtype=dtype)
             for features in (self.text, self.pooled, self.image)
         )
-        return replace(self, text=text, text_mask=self.text_mask.to(device=device), pooled=pooled, image=image)
+        mask = self.text_mask.to(device=device)
+        negative = None if self.negative is None else self.negative.to(device, dtype)
+        return replace(self, text=text, text_mask=mask, pooled=pooled, image=image, negative=negative)
 
     def guided(self, scale: float | int) -> "Conditioning":
         """The same with another guidance scale."""
         return replace(self, guidance_scale=scale)
+
+    def above_negative(self) -> "Conditioning":
+        """One batch: these videos, then the same with the negative branch's features; shorter texts are padded."""
+        other = self.negative
+        assert other is not None
+        both, longest = (self, other), max(self.text.shape[1], other.text.shape[1])
+        text = torch.cat([F.pad(one.text, (0, 0, 0, longest - one.text.shape[1])) for one in both])
+        mask = torch.cat([F.pad(one.text_mask, (0, longest - one.text_mask.shape[1])) for one in both])
+        pooled, image = (
+            None if one is None else torch.cat([one, two])
+            for one, two in ((self.pooled, other.pooled), (self.image, other.image))
+        )
+        return Conditioning(text, mask, pooled, image, self.guidance_scale)

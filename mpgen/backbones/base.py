@@ -45,6 +45,12 @@ class Context:
     sigma: float | None = None
     blocks: Int[Tensor, " video"] | None = None
 
+    def repeated(self, times: int) -> "Context":
+        """The same for a batch of so many copies of the videos."""
+        parts = (self.tokens, self.rotation, self.mask, self.section_indices)
+        tokens, rotation, mask, indices = (torch.cat([part] * times) for part in parts)
+        return replace(self, tokens=tokens, rotation=rotation, mask=mask, section_indices=indices)
+
     def preceded_by(self, memory: MaskedTokens) -> "Context":
         """The same after the tokens of a long-term memory, which have rotary positions."""
         assert memory.rotation is not None
@@ -76,6 +82,8 @@ class BackboneConfig(metaclass=ABCMeta):
     """`_class_name` in the `config.json` of released folders that hold such a network."""
     released_guidance_scale: ClassVar[float]
     """What the released pipeline takes if nothing is asked for."""
+    distilled_guidance: ClassVar[bool]
+    """The guidance scale is an input of the network; else guidance is a second forward, with a negative prompt."""
     released_fps: ClassVar[float]
     """Frames a second of the videos that the released weights were trained on."""
 

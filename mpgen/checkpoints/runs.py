@@ -30,7 +30,7 @@ class LoadedModel:
     Args:
         denoiser: in evaluation mode, without gradients.
         encoders: those that it was trained with.
-        guidance_scale: the distilled CFG scale that it was trained with.
+        guidance_scale: the CFG scale that it was trained with.
         height_px, width_px, fps: of the videos that it was trained with.
         path: the checkpoint.
         steps: optimizer steps behind it.

@@ -136,13 +136,23 @@ class Encoders(ABC):
     def release(self) -> None:  # noqa: B027 - likewise
         """Gives back the memory of loaded weights, which are loaded again when they are next needed."""
 
-    def conditioning(self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"]) -> Conditioning:
+    def conditioning(
+        self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"], negative: str | None = None
+    ) -> Conditioning:
         """Text and image features of a batch of videos.
 
         Args:
             captions: one a video.
             images: the start images, in [-1, 1].
+            negative: what guidance leads all of them away from, where it is a second forward.
         """
-        text = self.text.encode(captions)
-        image = None if self.image is None else self.image.encode(images)
-        return Conditioning(text.tokens, text.mask, text.pooled, image)
+        num, image = len(captions), None if self.image is None else self.image.encode(images)
+        texts = [*captions, *([] if negative is None else [negative] * num)]
+        text = self.text.encode(texts)  # together, so that a text encoder that is loaded for it is loaded once
+
+        def branch(first: int, beside: Conditioning | None = None) -> Conditioning:
+            rows = slice(first, first + num)
+            pooled = None if text.pooled is None else text.pooled[rows]
+            return Conditioning(text.tokens[rows], text.mask[rows], pooled, image, negative=beside)
+
+        return branch(0) if negative is None else branch(0, branch(num))

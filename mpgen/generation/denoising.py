@@ -26,8 +26,10 @@ class Denoising(Options):
         steps: forwards a section.
         shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
             1 for a checkpoint and "auto" with --model if not given.
-        guidance_scale: the distilled CFG scale; the one of training, and 10 for released weights, if not given.
+        guidance_scale: of classifier-free guidance (CFG): an input of HunyuanVideo, which was distilled so; with Wan a
+            batch of two. That of training if not given; of released weights theirs, 10 and 5.
         seed: of the noise.
+        negative_prompt: what guidance leads away from, where it is two forwards; an empty text if not given.
     """
 
     sampler: str = "euler"
@@ -35,6 +37,7 @@ class Denoising(Options):
     shift: float | Literal["auto"] | None = None
     guidance_scale: float | None = None
     seed: int = 0
+    negative_prompt: str | None = None
 
     def __post_init__(self) -> None:
         choose(SAMPLERS, self.sampler, f"--sampler {self.sampler}")
@@ -50,9 +53,18 @@ class Denoising(Options):
     def of(self, model: LoadedModel, job: Job, usual_shift: float | Literal["auto"]) -> Sampling:
         """What the rollout of a job is asked for."""
         scale = model.guidance_scale if self.guidance_scale is None else self.guidance_scale
+        if self.negative_prompt is not None and model.denoiser.backbone.config.distilled_guidance:
+            raise UserError(
+                "--negative_prompt: guidance is an input of this model, which sees no such text; "
+                "wanted --guidance_scale alone"
+            )
+        if self.negative_prompt and scale == 1:
+            raise UserError(
+                "--negative_prompt: at --guidance_scale 1 it has no effect; wanted a larger scale, such as 5"
+            )
         asked = usual_shift if self.shift is None else self.shift
         shift = _shift_for(model, job) if asked == "auto" else float(asked)
-        return Sampling(SAMPLERS[self.sampler], self.steps, shift, scale, self.seed)
+        return Sampling(SAMPLERS[self.sampler], self.steps, shift, scale, self.seed, self.negative_prompt or "")
 
 
 def _shift_for(model: LoadedModel, job: Job) -> float:

@@ -81,7 +81,7 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     vae = model.encoders.vae
     layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
     known = _known_sections(model, job, device)
-    conditionings = _conditionings(model, job, layout, len(known), device)
+    conditionings = _conditionings(model, job, layout, len(known), device, _negative_prompt(model, sampling))
     start = _encode_still(model, job.start, device)
     end = None if job.end is None else _encode_still(model, job.end, device)
     card = _card(model, job, sampling)
@@ -172,20 +172,26 @@ def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[
 
 
 def _conditionings(
-    model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device
+    model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device, negative: str | None
 ) -> list[Conditioning]:
     """The conditioning of every section to make, in the order they are made; one object for each text."""
     image = to_clip(job.start[None]).to(device)[:, :, 0]
     if job.prompts is None:
-        return [model.encoders.conditioning([job.prompt], image).to(device)] * job.num_sections
+        return [model.encoders.conditioning([job.prompt], image, negative).to(device)] * job.num_sections
     # Frames of a given video that fill no section stand before the known ones.
     before = (0 if job.known is None else len(job.known)) - num_known * layout.section_pixel_frames
     texts = []
     for number in range(num_known, num_known + job.num_sections):
         place = (layout.bounds(number)[0] - 1) // layout.section
         texts.append(job.prompts.at((before + place * layout.section_pixel_frames) / model.fps))
-    encoded = {text: model.encoders.conditioning([text], image).to(device) for text in dict.fromkeys(texts)}
+    encoded = {text: model.encoders.conditioning([text], image, negative).to(device) for text in dict.fromkeys(texts)}
     return [encoded[text] for text in texts]
+
+
+def _negative_prompt(model: LoadedModel, sampling: Sampling) -> str | None:
+    """What guidance leads away from; None where it is an input of the network, or off."""
+    is_input = model.denoiser.backbone.config.distilled_guidance
+    return None if is_input or sampling.guidance_scale == 1 else sampling.negative_prompt
 
 
 def _in_order_of_time(

@@ -28,6 +28,7 @@ class Sampling:
         shift: of the noise levels towards 1; FramePack's value at 480p is 7.
         guidance_scale: strength of classifier-free guidance.
         seed: of the noise; section k of a video always begins from the same noise.
+        negative_prompt: what guidance leads away from, where it is a second forward; the pipeline encodes it.
     """
 
     sampler: Sampler
@@ -35,6 +36,7 @@ class Sampling:
     shift: float
     guidance_scale: float
     seed: int
+    negative_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,12 @@ def _denoise(
     noisy: Sequence[Latents],
 ) -> list[Latents]:
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
-    velocity_fn = _Velocity(denoiser, past.pack(len(stage.sections)), denoiser.backbone.prepared(conditioning))
+    context, guidance = past.pack(len(stage.sections)), conditioning.guidance_scale
+    if denoiser.backbone.config.distilled_guidance or conditioning.negative is None or guidance == 1:
+        velocity_fn = _Velocity(denoiser, context, denoiser.backbone.prepared(conditioning))
+    else:  # history and memory are in both branches
+        both = denoiser.backbone.prepared(conditioning.above_negative())
+        velocity_fn = _Guided(_Velocity(denoiser, context.repeated(2), both), guidance)
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages)
     x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
     return list(x.chunk(len(noisy), 2))
@@ -154,6 +161,23 @@ class _Velocity:
         levels = sigma.expand(len(x), -1) if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma)
         own = next(self.denoiser.parameters()).dtype
         return self.denoiser(x.to(own), levels, self.context, self.conditioning).float()
+
+
+@dataclass(frozen=True)
+class _Guided:
+    """Classifier-free guidance (arXiv 2207.12598) in one forward of two: away from the negative branch.
+
+    Args:
+        velocity: of a batch of the videos, and of the same with the negative branch.
+        scale: of guidance; 1 is the prompt alone.
+    """
+
+    velocity: _Velocity
+    scale: float | int
+
+    def __call__(self, x: Latents, sigma: Level) -> Latents:
+        towards, away = self.velocity(torch.cat([x, x]), sigma).chunk(2)
+        return away + self.scale * (towards - away)
 
 
 def _noise(shape: tuple[int, ...], seed: int, number: int) -> Latents:

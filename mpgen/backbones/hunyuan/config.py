@@ -51,6 +51,7 @@ class HunyuanConfig(BackboneConfig):
 
     released_classes = CLASSES
     released_guidance_scale = 10.0
+    distilled_guidance = True
     released_fps = 30.0
 
     in_channels: int = 16

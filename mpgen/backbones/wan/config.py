@@ -53,6 +53,7 @@ class WanConfig(BackboneConfig):
 
     released_classes = CLASSES
     released_guidance_scale = 5.0
+    distilled_guidance = False
     released_fps = 24.0
 
     in_channels: int = 16
