@@ -14,13 +14,12 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mpgen.backbones.layers import TimeEmbedding
 from mpgen.backbones.patches import pad_to_multiple
 from mpgen.backbones.recompute import Block
 from mpgen.backbones.rope import rotation_grid
 from mpgen.conditioning import Conditioning, Widths
 from mpgen.tensors import FrameIndices, Latents, MaskedTokens, Rotation, Sigma, Tokens
-
-TimeEmbedding = Float[Tensor, "b k d"]  # of the noise level: one vector a video, or one a token
 
 
 @dataclass(frozen=True)

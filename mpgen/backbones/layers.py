@@ -12,7 +12,7 @@ from mpgen.backbones.rope import rotate
 from mpgen.tensors import Rotation, Tokens
 
 # One temb vector a video, or one a token (history at another noise level than the section, MAGI-style chunks).
-TimeEmbedding = Float[Tensor, "b d"] | Float[Tensor, "b #n d"]
+TimeEmbedding = Float[Tensor, "b k d"]  # of the noise level: one vector a video, or one a token
 
 
 def sinusoid(value: Float[Tensor, "*any"], channels: int = 256) -> Float[Tensor, "*any {channels}"]:
@@ -43,7 +43,7 @@ class Modulation(nn.Module):
         self.parts = parts
         self.linear = nn.Linear(width, parts * width)
 
-    def forward(self, temb: TimeEmbedding) -> tuple[Float[Tensor, "b #n d"], ...]:
+    def forward(self, temb: Float[Tensor, "b d"] | TimeEmbedding) -> tuple[Float[Tensor, "b #n d"], ...]:
         out = self.linear(F.silu(temb))
         if out.ndim == 2:
             out = out[:, None]
