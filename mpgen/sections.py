@@ -2,8 +2,10 @@
 
 Integers only. A latent frame covers `TEMPORAL_STRIDE` pixel frames, except latent frame 0, which is pixel frame 0 alone
 (the start image); so a video of 1 + 4k pixel frames has 1 + k latent frames. Sections tile the latent frames after the
-start image. Layouts follow FramePack's released code; `frame_index` choices are the readings that the paper's "RoPE
-consistency" (§4.1.3) admits, and `LocalIndex` is the released one.
+start image. Helios encodes every section by itself: then the first latent frame of each is one pixel frame, and 9
+latent frames are 33 pixel frames and not 36; latent frames are counted and packed as ever. Layouts follow FramePack's
+released code; `frame_index` choices are the readings that the paper's "RoPE consistency" (§4.1.3) admits, and
+`LocalIndex` is the released one.
 """
 
 from abc import ABC, ABCMeta, abstractmethod
@@ -31,14 +33,18 @@ def pixel_frames(latent_frames: int) -> int:
     return 1 + TEMPORAL_STRIDE * (latent_frames - 1)
 
 
-def count_sections(pixel_frames: int, section_latent_frames: int) -> int:
+def section_pixel_frames(section_latent_frames: int, alone: bool = False) -> int:
+    """How many pixel frames a section has; `alone` if it is encoded by itself."""
+    return pixel_frames(section_latent_frames) if alone else TEMPORAL_STRIDE * section_latent_frames
+
+
+def count_sections(pixel_frames: int, section_pixel_frames: int) -> int:
     """How many whole sections follow the start image in a video of `pixel_frames`."""
-    return max(pixel_frames - 1, 0) // (TEMPORAL_STRIDE * section_latent_frames)
+    return max(pixel_frames - 1, 0) // section_pixel_frames
 
 
-def sections_for(seconds: float, fps: float, section_latent_frames: int) -> int:
+def sections_for(seconds: float, fps: float, section_pixel_frames: int) -> int:
     """The fewest sections that last at least `seconds` (one at the least)."""
-    section_pixel_frames = TEMPORAL_STRIDE * section_latent_frames
     wanted = round(seconds * fps)
     return max(-(-wanted // section_pixel_frames), 1)
 
@@ -63,12 +69,14 @@ class Layout(metaclass=ABCMeta):  # with ABC as a base, configs could no longer 
         history_4x: latent frames packed at 4x, the farthest; a multiple of 4.
         history_2x: latent frames packed at 2x; a multiple of 2.
         history_1x: latent frames kept whole, the nearest.
+        alone: every section is encoded and decoded by itself, as Helios' weights were trained.
     """
 
     section: int = 9
     history_4x: int = 16
     history_2x: int = 2
     history_1x: int = 1
+    alone: bool = False
 
     groups: ClassVar[tuple[str, ...]]
     """What stands after the start image, in the order of time: fields of this class and of `Indices`."""
@@ -84,7 +92,7 @@ class Layout(metaclass=ABCMeta):  # with ABC as a base, configs could no longer 
     @classmethod
     def like(cls, other: "Layout") -> "Layout":
         """This order, with the sizes of another layout."""
-        return cls(other.section, other.history_4x, other.history_2x, other.history_1x)
+        return cls(other.section, other.history_4x, other.history_2x, other.history_1x, other.alone)
 
     @abstractmethod
     def for_video(self, num_sections: int) -> "Layout":
@@ -114,7 +122,7 @@ class Layout(metaclass=ABCMeta):  # with ABC as a base, configs could no longer 
 
     @property
     def section_pixel_frames(self) -> int:
-        return TEMPORAL_STRIDE * self.section
+        return section_pixel_frames(self.section, self.alone)
 
     def size(self, group: str) -> int:
         """Latent frames in a part of the context."""

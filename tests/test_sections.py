@@ -11,6 +11,7 @@ from mpgen.sections import (
     count_sections,
     latent_frames,
     pixel_frames,
+    section_pixel_frames,
     sections_for,
 )
 
@@ -29,14 +30,24 @@ def test_a_released_section_makes_36_new_frames_and_n_sections_1_plus_36n():
     layout = Forward()
     assert layout.section_pixel_frames == 36
     assert [pixel_frames(layout.bounds(n)[1]) for n in range(3)] == [37, 73, 109]
-    assert [count_sections(frames, layout.section) for frames in (1, 36, 37, 72, 73)] == [0, 0, 1, 1, 2]
+    assert [count_sections(frames, 36) for frames in (1, 36, 37, 72, 73)] == [0, 0, 1, 1, 2]
+
+
+def test_a_section_of_helios_stands_alone_and_makes_33_frames():
+    layout = Forward(alone=True)
+    assert (layout.section_pixel_frames, section_pixel_frames(9), section_pixel_frames(3, alone=True)) == (33, 36, 9)
+    assert [count_sections(frames, layout.section_pixel_frames) for frames in (33, 34, 66, 67)] == [0, 1, 1, 2]
+    assert layout.bounds(2) == Forward().bounds(2)
+    assert LocalIndex().indices(layout, 1) == LocalIndex().indices(Forward(), 1)
+    assert Inverted.like(layout).alone
 
 
 def test_a_minute_at_24_fps_is_40_released_sections():
-    assert sections_for(60.0, 24.0, 9) == 40
-    assert sections_for(60.01, 24.0, 9) == 40  # the same 1440 frames
-    assert sections_for(60.1, 24.0, 9) == 41
-    assert sections_for(0.1, 24.0, 9) == 1
+    assert sections_for(60.0, 24.0, 36) == 40
+    assert sections_for(60.01, 24.0, 36) == 40  # the same 1440 frames
+    assert sections_for(60.1, 24.0, 36) == 41
+    assert sections_for(0.1, 24.0, 36) == 1
+    assert sections_for(60.0, 24.0, 33) == 44
 
 
 def test_sections_tile_the_video_after_the_start_image():

@@ -18,6 +18,7 @@ from mpgen.errors import UserError
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.memory.structures import Reminded, StructureA, StructureC
 from mpgen.sampling import euler
+from mpgen.sections import Forward
 
 
 @pytest.fixture
@@ -132,6 +133,7 @@ def test_plain_wan_gets_history_patches_by_the_published_recipe_and_a_memory_in_
     plain_folder, small_config, wan_backbone
 ):
     source, folder = plain_folder
+    assert load_released(folder).layout == Forward(alone=True)  # as Helios was trained
     denoiser = load_released(folder, replace(small_config, backbone=wan_backbone))
     backbone = denoiser.backbone
     assert backbone.config.rope_dim == (16 - 4 * (16 // 6), 2 * (16 // 6), 2 * (16 // 6))  # Wan's rule

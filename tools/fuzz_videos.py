@@ -197,7 +197,7 @@ def readers(path: Path, folder: Path) -> dict[str, Callable[[], object]]:
         "generate: continue from": lambda: decode_clip(path, FPS, 32, 48),
         "data score": lambda: survey_clip(path, 0.0, None, [Meter()]),
         "data score, a part": lambda: survey_clip(path, 0.5, 1.2, [Meter()]),
-        "data cache": lambda: decode_record(record, float(FPS), 32, 48, 2, 3),
+        "data cache": lambda: decode_record(record, float(FPS), 32, 48, 8, 3),
         "evaluate": lambda: [len(chunk.pixels) for chunk in FrameStream(path, 16)],
         "frames": lambda: [frame.shape for frame in iter_video(path)],
         "all frames": lambda: read_video(path).shape,

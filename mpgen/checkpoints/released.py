@@ -30,6 +30,7 @@ from mpgen.checkpoints.sources import (
 from mpgen.checkpoints.weights import fill, lacks
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
+from mpgen.sections import Forward
 
 
 def load_released(
@@ -59,7 +60,8 @@ def load_released(
             _check_kind(described, backbone, config)
     else:
         backbone = _recognised(source, described) if config is None else config.backbone
-    config = DenoiserConfig(backbone) if config is None else replace(config, backbone=backbone)
+    layout = Forward(alone=backbone.sections_alone)
+    config = DenoiserConfig(backbone, layout=layout) if config is None else replace(config, backbone=backbone)
     dtype = dtype or _widest(source)
     with torch.device("meta"):
         denoiser = Denoiser(config)

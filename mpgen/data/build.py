@@ -33,7 +33,7 @@ from mpgen.data.cache import (
 from mpgen.data.decoded import DecodedVideo, SourceState, decode_record
 from mpgen.data.parts import Part
 from mpgen.data.records import Reject, VideoRecord, count_reasons, write_rejects
-from mpgen.encoders.base import Encoders
+from mpgen.encoders.base import Encoded, Encoders
 from mpgen.errors import UserError
 from mpgen.tensors import Clip
 from mpgen.video.errors import VideoError
@@ -133,7 +133,7 @@ def _encode_videos(
         fps=settings.fps,
         height_px=settings.height_px,
         width_px=settings.width_px,
-        section_latent_frames=settings.section_latent_frames,
+        section_pixel_frames=settings.section_pixel_frames,
         max_sections=settings.max_sections,
     )
     decoded = run_in_workers(decode, records, num_workers, timeout_seconds) if num_workers else _here(decode, records)
@@ -171,7 +171,7 @@ def _encode_video(
     # The start image is encoded alone, as at generation: in the whole clip its latent may know of the frames after it.
     encoded = {
         "start": encoders.vae.encode(clip[:, :, :1])[0],
-        "latents": encoders.vae.encode(clip)[0, :, 1:],
+        "latents": _encode_sections(clip, encoders, settings)[0],
     }
     if encoders.image is not None:
         encoded["image"] = encoders.image.encode(_to_clip(video.frames[:1], torch.float32)[:, :, 0])[0]
@@ -192,6 +192,13 @@ def _encode_video(
     }
     save_item(directory.video_file(record.uid), stored, metadata)
     return CachedVideo(video.num_sections, video.sha256)
+
+
+def _encode_sections(clip: Clip, encoders: Encoders, settings: CacheSettings) -> Encoded:
+    """Latents of all that follows the start image."""
+    if not settings.sections_alone:
+        return encoders.vae.encode(clip)[:, :, 1:]
+    return torch.cat([encoders.vae.encode(part) for part in clip[:, :, 1:].split(settings.section_pixel_frames, 2)], 2)
 
 
 def _to_clip(frames: UInt8[np.ndarray, "t 3 h w"], dtype: torch.dtype) -> Clip:

@@ -32,7 +32,7 @@ from mpgen.data.parts import Part
 from mpgen.data.records import VideoRecord
 from mpgen.errors import UserError
 from mpgen.machine import MAX_FPS, MAX_SIDE_PX
-from mpgen.sections import TEMPORAL_STRIDE
+from mpgen.sections import section_pixel_frames
 
 CACHE_VERSION = 2  # raise it when the same settings would give other tensors
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -49,6 +49,7 @@ class CacheSettings:
         max_sections: a longer video is cut here.
         section_latent_frames: latent frames of a section; a video keeps whole sections only.
         dtype: how latents and features are stored.
+        sections_alone: every section is encoded by itself, the layout's `alone`.
     """
 
     height_px: int
@@ -57,6 +58,7 @@ class CacheSettings:
     max_sections: int
     section_latent_frames: int
     dtype: Literal["float32", "bfloat16"] = "float32"
+    sections_alone: bool = False
 
     def __post_init__(self) -> None:
         if not (1 <= self.height_px <= MAX_SIDE_PX and 1 <= self.width_px <= MAX_SIDE_PX):
@@ -70,16 +72,19 @@ class CacheSettings:
             )
 
     @property
+    def section_pixel_frames(self) -> int:
+        return section_pixel_frames(self.section_latent_frames, self.sections_alone)
+
+    @property
     def summary(self) -> str:
         return (
             f"{self.height_px}x{self.width_px}, {self.fps:g} fps, sections of {self.section_latent_frames} latent "
-            f"frames, at most {self.max_sections}, {self.dtype}"
+            f"frames{' alone' * self.sections_alone}, at most {self.max_sections}, {self.dtype}"
         )
 
     def hours(self, num_sections: int, videos: int = 1) -> float:
         """How long videos last that have so many sections together; each has a start image too."""
-        frames = videos + num_sections * TEMPORAL_STRIDE * self.section_latent_frames
-        return frames / self.fps / 3600
+        return (videos + num_sections * self.section_pixel_frames) / self.fps / 3600
 
 
 @dataclass(frozen=True)
@@ -331,7 +336,9 @@ def _failed(file: Path) -> Iterator[Failed]:
 
 
 def _identity(settings: CacheSettings, encoders_fingerprint: str) -> dict:
-    return {"version": CACHE_VERSION, "encoders": encoders_fingerprint, "settings": asdict(settings)}
+    new = set() if settings.sections_alone else {"sections_alone"}  # caches without it are older than the setting
+    kept = {name: value for name, value in asdict(settings).items() if name not in new}
+    return {"version": CACHE_VERSION, "encoders": encoders_fingerprint, "settings": kept}
 
 
 def _flat(identity: dict) -> dict:

@@ -43,6 +43,7 @@ class VideoDataModule(LightningDataModule):
         world: render this world beside the manifest first, if it is not there.
         dtype: how latents and features are stored; bfloat16 halves the cache.
         shared_disk: all machines see the same folders, so one of them prepares; if false, each prepares its own.
+        sections_alone: every section is encoded by itself, the layout's `alone`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class VideoDataModule(LightningDataModule):
         world: WorldSettings | None = None,
         dtype: Literal["float32", "bfloat16"] = "float32",
         shared_disk: bool = True,
+        sections_alone: bool = False,
     ) -> None:
         super().__init__()
         self.prepare_data_per_node = not shared_disk
@@ -69,7 +71,9 @@ class VideoDataModule(LightningDataModule):
             raise UserError(f"data.batch_size {batch_size}: wanted 1 to {MAX_BATCH} videos")
         check_processes(num_workers, "data.num_workers", at_least=0)
         self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
-        self.settings = CacheSettings(height_px, width_px, float(fps), max_sections, section_latent_frames, dtype)
+        self.settings = CacheSettings(
+            height_px, width_px, float(fps), max_sections, section_latent_frames, dtype, sections_alone
+        )
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
         self.index: CacheIndex | None = None
         self._loader: ResumableLoader | None = None

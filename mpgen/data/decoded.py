@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mpgen.data.records import VideoRecord
-from mpgen.sections import count_sections, pixel_frames
+from mpgen.sections import count_sections
 from mpgen.video.clips import decode_clip
 from mpgen.video.errors import VideoError
 
@@ -55,7 +55,7 @@ class DecodedVideo:
 
 
 def decode_record(
-    record: VideoRecord, fps: float, height_px: int, width_px: int, section_latent_frames: int, max_sections: int
+    record: VideoRecord, fps: float, height_px: int, width_px: int, section_pixel_frames: int, max_sections: int
 ) -> DecodedVideo:
     """The first whole sections of a video, at most `max_sections`.
 
@@ -75,15 +75,15 @@ def decode_record(
         width_px,
         record.start_seconds,
         record.end_seconds,
-        max_frames=pixel_frames(1 + max_sections * section_latent_frames),
+        max_frames=1 + max_sections * section_pixel_frames,
     )
-    num_sections = count_sections(len(frames), section_latent_frames)
+    num_sections = count_sections(len(frames), section_pixel_frames)
     if num_sections == 0:
-        wanted = pixel_frames(1 + section_latent_frames)
+        wanted = 1 + section_pixel_frames
         raise VideoError(
             record.path, "too_short", f"has {len(frames)} frames, wanted {wanted} for the start image and a section"
         )
-    kept = frames[: pixel_frames(1 + num_sections * section_latent_frames)].transpose(0, 3, 1, 2)
+    kept = frames[: 1 + num_sections * section_pixel_frames].transpose(0, 3, 1, 2)
     return DecodedVideo(kept, num_sections, len(frames), state, sha256)
 
 

@@ -41,12 +41,14 @@ def _together(
 ) -> list[UInt8[np.ndarray, "t h w 3"]]:
     device = next(denoiser.parameters()).device
     given = torch.cat([to_clip(question.frames[: question.given]) for question in questions]).to(device)
-    latents = encoders.vae.encode(given).float()
-    start, rest = latents[:, :, :1], latents[:, :, 1:]
-    known = rest.split(denoiser.layout.section, 2) if rest.shape[2] else ()
+    layout = denoiser.layout
+    latents = encoders.vae.encode(given[:, :, :1] if layout.alone else given).float()
+    start, known = latents[:, :, :1], latents[:, :, 1:].split(layout.section, 2) if latents.shape[2] > 1 else ()
+    if layout.alone and given.shape[2] > 1:
+        known = [encoders.vae.encode(part).float() for part in given[:, :, 1:].split(layout.section_pixel_frames, 2)]
     conditioning = encoders.conditioning([question.truth.caption for question in questions], given[:, :, 0]).to(device)
     made = rollout(denoiser, start, conditioning, questions[0].num_asked, sampling, known)
-    clips = stream_clips(encoders.vae, known[-1] if known else start, made)
+    clips = stream_clips(encoders.vae, known[-1] if known else start, made, layout.alone)
     next(clips)  # of what is given
     new = torch.cat([clip.cpu() for clip in clips], 2)
     return [

@@ -12,7 +12,7 @@ from mpgen.tensors import Clip, Latents
 
 
 def stream_clips(
-    vae: VideoAutoencoder, start: Float[Tensor, "b c before h w"], sections: Iterable[Latents]
+    vae: VideoAutoencoder, start: Float[Tensor, "b c before h w"], sections: Iterable[Latents], alone: bool = False
 ) -> Iterator[Clip]:
     """What comes first, then the frames of every section; never more than one section and its overlap are kept.
 
@@ -24,8 +24,13 @@ def stream_clips(
         vae: decodes.
         start: the start image's latents, or the end of a given video.
         sections: those after it, in the order of time.
+        alone: every section was encoded by itself and begins with a still; nothing is cross-faded.
     """
     overlap = vae.overlap_latent_frames
+    if alone:
+        yield vae.decode(start)
+        yield from map(vae.decode, sections)
+        return
     if overlap == 0:
         decode = vae.stream()
         yield decode(start)

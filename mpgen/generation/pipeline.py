@@ -110,7 +110,10 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
             )
             made = _ticking(sections, bar, times)
             clips = stream_clips(
-                vae, known[-1] if known else start, _in_order_of_time(made, layout, _store(past, "made"), device)
+                vae,
+                known[-1] if known else start,
+                _in_order_of_time(made, layout, _store(past, "made"), device),
+                layout.alone,
             )
             next(clips)  # the frames before the first new one, which are there already
             for clip in clips:
@@ -161,14 +164,15 @@ def _encode_still(
 
 
 def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[Latents]:
-    """The whole sections at the end of the known frames, each encoded with the frame before it as its still."""
+    """The whole sections at the end of the known frames, encoded alone or after the frame before them as a still."""
     if job.known is None:
         return []
-    step = model.denoiser.layout.section_pixel_frames
+    layout = model.denoiser.layout
+    step, before = layout.section_pixel_frames, 0 if layout.alone else 1
     frames = np.concatenate([job.start[None], job.known])
     first = (len(frames) - 1) % step
-    clips = (to_clip(frames[i : i + step + 1]).to(device) for i in range(first, len(frames) - 1, step))
-    return [model.encoders.vae.encode(clip)[:, :, 1:].float() for clip in clips]
+    clips = (to_clip(frames[i + 1 - before : i + step + 1]).to(device) for i in range(first, len(frames) - 1, step))
+    return [model.encoders.vae.encode(clip)[:, :, before:].float() for clip in clips]
 
 
 def _conditionings(

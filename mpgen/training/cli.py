@@ -42,7 +42,11 @@ from mpgen.training.ownership import changed_identity, owned
 from mpgen.training.parameters import select_trainable
 
 # What follows from what: the key on the left cannot be given.
-LINKS = {"trainer.default_root_dir": "run", "data.section_latent_frames": "model.denoiser.layout.section"}
+LINKS = {
+    "trainer.default_root_dir": "run",
+    "data.section_latent_frames": "model.denoiser.layout.section",
+    "data.sections_alone": "model.denoiser.layout.alone",
+}
 
 WEIGHTS = (
     "weights to begin from: stage 1 leaves them there (mpgen fit --config configs/stage1_memorypack.yaml), released "

@@ -63,6 +63,19 @@ def test_the_start_image_is_encoded_alone_and_the_rest_in_its_company(records, e
     torch.testing.assert_close(stored["image"], encoders.image.encode(clip[:, :, 0])[0])
 
 
+def test_sections_may_be_encoded_alone_in_a_cache_of_their_own(records, encoders, tmp_path):
+    alone = replace(SETTINGS, sections_alone=True)
+    index = build(records, encoders, tmp_path, alone)
+    assert [entry.num_sections for entry in index.entries] == [2, 3, 3]  # of 12, 17 and 41 frames, 5 a section
+    assert index.directory.path != directory_of(encoders, tmp_path).path
+    assert index.directory.settings == alone
+    entry = index.entries[0]
+    frames = decode_clip(entry.path, 24, 16, 24, max_frames=11)
+    clip = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    wanted = [encoders.vae.encode(clip[:, :, first : first + 5])[0] for first in (1, 6)]
+    torch.testing.assert_close(load_file(entry.video_file)["latents"], torch.cat(wanted, 1))
+
+
 def test_captions_are_cached_once_each_without_padding(records, encoders, tmp_path):
     index = build(records, encoders, tmp_path)
     first, second, third = (entry.text_file for entry in index.entries)

@@ -47,6 +47,16 @@ def test_every_frame_comes_once_and_in_order(overlap, sections):
     torch.testing.assert_close(frames[0, 0, :, 0, 0], torch.arange(1.0 + 12 * sections))
 
 
+@pytest.mark.parametrize("overlap", [0, 3])
+def test_sections_that_stand_alone_are_decoded_alone(overlap):
+    vae = Counting(overlap)
+    start, sections = numbered(3, 3)
+    clips = list(stream_clips(vae, start, sections, alone=True))
+    assert vae.lengths == [1, 3, 3, 3]
+    assert [clip.shape[2] for clip in clips] == [1, 9, 9, 9]
+    torch.testing.assert_close(clips[2][0, 0, :, 0, 0], torch.arange(16.0, 25.0))  # from latent frame 4, which is 16
+
+
 @pytest.mark.parametrize("overlap", [1, 3, 5])
 def test_what_goes_on_from_a_given_video_begins_right_after_it(overlap):
     start, sections = numbered(3, 3)

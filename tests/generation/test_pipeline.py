@@ -1,4 +1,5 @@
 import json
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,22 @@ def test_a_video_holds_the_start_frame_and_every_frame_of_its_sections(model, ma
     )
     wanted = to_frames(model.encoders.vae.decode(torch.cat(list(sections), 2), starts_with_still=False))
     assert np.abs(video[1:].astype(int) - wanted).mean() < 6
+
+
+def test_sections_that_stand_alone_have_three_frames_less(model, make_job, scene_frames):
+    denoiser = copy(model.denoiser)
+    denoiser.layout = replace(denoiser.layout, alone=True)
+    job = replace(make_job(num_sections=2), known=scene_frames[1:12])  # two sections of 5 frames, and one frame more
+    made = generate_video(replace(model, denoiser=denoiser), job, SAMPLING, progress=False)
+    video = read_video(made.output)
+    assert made.frames == len(video) == 1 + 11 + 2 * 5
+    vae, frames = model.encoders.vae, np.concatenate([job.start[None], job.known])
+    known = [vae.encode(to_clip(frames[first : first + 5])) for first in (2, 7)]
+    clip = to_clip(job.start[None])
+    conditioning = model.encoders.conditioning([job.prompt], clip[:, :, 0])
+    sections = rollout(denoiser, vae.encode(clip), conditioning, 2, SAMPLING, known)
+    wanted = np.concatenate([to_frames(vae.decode(section)) for section in sections])
+    assert np.abs(video[12:].astype(int) - wanted).mean() < 6
 
 
 def test_known_frames_come_first_as_they_were_given(model, make_job, scene_frames):

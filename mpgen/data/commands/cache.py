@@ -17,6 +17,7 @@ from mpgen.encoders.base import Encoders
 from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.encoders.open_clip import OpenClipEncoders
 from mpgen.encoders.tiny import TinyEncoders
+from mpgen.encoders.wan import WanEncoders
 from mpgen.errors import UserError
 from mpgen.machine import check_processes
 
@@ -45,6 +46,7 @@ SHORT_NAMES = {
     "tiny": Choice(TinyEncoders, SMALL),
     "open_clip": Choice(OpenClipEncoders, SMALL, "pretrained"),
     "hunyuan": Choice(HunyuanEncoders, RELEASED, "folder", needs_weights=True),
+    "wan": Choice(WanEncoders, RELEASED, "folder", needs_weights=True),
 }
 ShortName = Literal[tuple(SHORT_NAMES)]
 
@@ -60,6 +62,7 @@ def cache(
     section_latent_frames: int | None = None,
     max_sections: int | None = None,
     dtype: Literal["float32", "bfloat16"] | None = None,
+    sections_alone: bool | None = None,
     part: str = "1/1",
     num_workers: int = 2,
     timeout_seconds: float | int = TIMEOUT_SECONDS,
@@ -74,14 +77,15 @@ def cache(
 
     Args:
         data: the folder with manifest.csv, which `mpgen data filter` or `mpgen world` wrote.
-        encoders: tiny, hunyuan or open_clip, or a class with its arguments (--encoders.class_path, --encoders.NAME).
-        weights: with hunyuan, the folder of the released pipeline; with open_clip, a file with its weights.
-        height_px: frames are scaled to cover this size and cropped; 480 for hunyuan, else 64.
-        width_px: likewise; 832 for hunyuan, else 64.
+        encoders: tiny, hunyuan, wan or open_clip; or a class and its arguments: --encoders.class_path, --encoders.NAME.
+        weights: with hunyuan or wan, the folder of the released pipeline; with open_clip, a file with its weights.
+        height_px: frames are scaled to cover this size and cropped; 480 for hunyuan and wan, else 64.
+        width_px: likewise; 832 for hunyuan and wan, else 64.
         fps: frames per second; other rates are resampled; 24 if not given.
-        section_latent_frames: latent frames of a section, those of the model's layout; 9 for hunyuan, else 3.
-        max_sections: longer videos are cut here; 40 for hunyuan (one minute), else 8.
-        dtype: how it is stored; bfloat16 for hunyuan, else float32.
+        section_latent_frames: latent frames of a section, those of the model's layout; 9 for hunyuan and wan, else 3.
+        max_sections: longer videos are cut here; 40 for hunyuan and wan (one minute), else 8.
+        dtype: how it is stored; bfloat16 for hunyuan and wan, else float32.
+        sections_alone: encode every section by itself, as for Helios (the layout's `alone`).
         part: this machine's share of the videos and captions, such as 1/8 to 8/8.
         num_workers: processes that decode while this one encodes; each holds a whole video (1.7 GB a minute of 480p).
         timeout_seconds: a video that takes longer to decode is given up.
@@ -99,6 +103,7 @@ def cache(
         "section_latent_frames": section_latent_frames,
         "max_sections": max_sections,
         "dtype": dtype,
+        "sections_alone": sections_alone,
     }
     settings = replace(usual, **{name: value for name, value in given.items() if value is not None})
     _refuse_senseless(settings, chosen)
@@ -166,7 +171,8 @@ def _write_overlay(data: Path, encoders: Encoders, settings: CacheSettings) -> N
     head = (
         "# What `mpgen data cache` made last, for training; lay it over your config, from the same folder:\n"
         f"#   mpgen fit --config CONFIG --config {data / 'training.yaml'}\n"
-        f"# The model's denoiser.layout.section must be {settings.section_latent_frames}, or another cache is made.\n"
+        f"# The model's denoiser.layout.section must be {settings.section_latent_frames}, and its layout.alone "
+        f"{str(settings.sections_alone).lower()}, or another cache is made.\n"
     )
     write_text(data / "training.yaml", head + yaml.safe_dump({"data": keys}, sort_keys=False))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from mpgen.data.curate.scores import FPS, FROZEN_MOTION, HEIGHT_PX, ClipScores, Span
 from mpgen.errors import UserError
-from mpgen.sections import count_sections, pixel_frames
+from mpgen.sections import count_sections, pixel_frames, section_pixel_frames
 from mpgen.video.upright import misfit
 
 FLOWS_PER_SECOND = 8
@@ -224,7 +224,7 @@ def _judge(scores: ClipScores, thresholds: Thresholds, piece: Span) -> Segment |
         flags.append("stutters")
     if any(first < cut < end for cut in scores.soft_cuts):
         flags.append("soft_cut")
-    num_sections = count_sections(end - first, thresholds.section_latent_frames)
+    num_sections = count_sections(end - first, section_pixel_frames(thresholds.section_latent_frames))
     return Segment(first, end, num_sections, round(motion, 3), round(local_motion, 3), tuple(sorted(flags)))
 
 

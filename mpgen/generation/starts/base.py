@@ -53,7 +53,7 @@ class Making:
         return cover(picture, *self.size_for((picture.height, picture.width)))
 
     def sections(self, seconds: float) -> int:
-        return sections_for(seconds, self.model.fps, self.model.denoiser.layout.section)
+        return sections_for(seconds, self.model.fps, self.model.denoiser.layout.section_pixel_frames)
 
 
 class Start(Options, ABC):

@@ -150,7 +150,9 @@ def _in_training_precision(trainer: pl.Trainer, made: Iterator[Latents]) -> Iter
 
 @torch.no_grad()
 def _decoded(trainer: pl.Trainer, batch: VideoBatch, sections: Iterable[torch.Tensor]) -> list[Frames]:
-    clips = torch.cat([clip.cpu() for clip in stream_clips(trainer.datamodule.encoders.vae, batch.start, sections)], 2)
+    data = trainer.datamodule
+    clips = stream_clips(data.encoders.vae, batch.start, sections, data.settings.sections_alone)
+    clips = torch.cat([clip.cpu() for clip in clips], 2)
     return [to_frames(clip[None]) for clip in clips]
 
 

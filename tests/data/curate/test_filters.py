@@ -58,7 +58,7 @@ def test_segments_lie_in_the_clip_apart_from_each_other_and_are_neither_too_shor
     for segment in verdict(scores, PLAIN).segments:
         assert at <= segment.first < segment.end <= scores.num_frames
         assert PLAIN.min_frames <= segment.end - segment.first <= PLAIN.max_frames
-        assert segment.num_sections == count_sections(segment.end - segment.first, 3) >= 1
+        assert segment.num_sections == count_sections(segment.end - segment.first, 12) >= 1
         at = segment.end
 
 

@@ -176,7 +176,7 @@ def _print_table(
         print(f"without a caption: {uncaptioned:,}")
     print(f"left out   {len(rejected):>8,}  {_reasons(rejected) or 'nothing'}")
     print(f"{data / 'manifest.csv'}\n{data / 'rejected.csv'}")
-    print(f"next: mpgen data cache {data} --encoders tiny|hunyuan|open_clip")
+    print(f"next: mpgen data cache {data} --encoders tiny|hunyuan|wan|open_clip")
 
 
 def _reasons(rejected: Sequence[RejectedRow]) -> str:
