@@ -2,9 +2,11 @@
 
 import errno
 import os
+import re
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,14 @@ _UNWRITABLE = {
     errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOENT,
 }  # fmt: skip
 
+HALF_WRITTEN = re.compile(r"\.[0-9a-f]{16}\.tmp")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` on a clean exit and is removed otherwise.
 
-    A process that is killed leaves a hidden `.tmp` file, which nobody reads.
+    A process that is killed leaves a hidden `.tmp` file, which nobody reads and `sweep` removes.
 
     Raises:
         UserError: the disk is full or read-only, or the name cannot be that of a file.
@@ -48,6 +52,22 @@ def write_text(path: Path, text: str) -> None:
         pass
     with replacing(path) as half_written:
         half_written.write_bytes(text.encode())
+
+
+def sweep(folder: Path, older_than_seconds: float = 3600.0) -> int:
+    """Removes what killed processes left of `replacing` below a folder; returns how many files.
+
+    Those of processes that still write are younger.
+    """
+    swept, now = 0, time.time()
+    for path in folder.rglob(".*.tmp"):
+        try:
+            if HALF_WRITTEN.fullmatch(path.name) and now - path.stat().st_mtime > older_than_seconds:
+                path.unlink()
+                swept += 1
+        except OSError:  # another one has just removed it, or it is not ours to remove
+            continue
+    return swept
 
 
 @contextmanager

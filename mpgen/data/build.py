@@ -17,6 +17,7 @@ import torch
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from mpgen.atomic import sweep
 from mpgen.data.cache import (
     DTYPES,
     CacheDirectory,
@@ -78,6 +79,7 @@ def build_cache(
     """
     directory = CacheDirectory.of(root, settings, encoders.fingerprint)
     directory.begin(settings, encoders.fingerprint, encoders.caveat)
+    sweep(directory.path)
     mine = [record for record in records if part.owns(record.uid)]
     # the manifest's own rejects have no hash, so they are the first part's
     rejects = list(manifest_rejects) if part.number == 1 else []

@@ -1,10 +1,11 @@
 """The data path as a LightningDataModule: a manifest in, batches of ordered sections out, resumable at any batch."""
 
 import hashlib
+import signal
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -110,7 +111,7 @@ class VideoDataModule(LightningDataModule):
         world_size, rank = self._ranks()
         plan = lru_cache(maxsize=2)(self._plan)
         sampler = GroupSampler(dataset, plan, world_size, rank, on_epoch=self._align_progress)
-        self._loader = ResumableLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        self._loader = ResumableLoader(dataset, batch_size=None, sampler=sampler, **self._workers)
         self._loader.resume = None if self._resume is None else self._resume.next_batch
         self._validate_every_epoch(len(self._loader))
         return self._loader
@@ -122,7 +123,11 @@ class VideoDataModule(LightningDataModule):
         shares = _in_order(entries, self.batch_size, world_size)[rank::world_size]
         dataset = CachedVideos(entries, self.settings.section_latent_frames)
         sampler = GroupSampler(dataset, lambda epoch: shares, world_size=1, rank=0)
-        return DataLoader(dataset, batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        return DataLoader(dataset, batch_size=None, sampler=sampler, **self._workers)
+
+    @property
+    def _workers(self) -> dict[str, Any]:
+        return {"num_workers": self.num_workers, "worker_init_fn": _ignore_interrupts}
 
     def transfer_batch_to_device(self, batch: VideoBatch, device: torch.device, dataloader_idx: int) -> VideoBatch:
         return batch.to(device)
@@ -250,6 +255,11 @@ class VideoDataModule(LightningDataModule):
         unfinished = current.processed - current.completed
         current.ready = current.started = current.processed = done
         current.completed = done - unfinished
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal; when the workers end is up to the one that they work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _in_order(entries: tuple[CacheEntry, ...], batch_size: int, world_size: int) -> list[Group]:

@@ -1,11 +1,14 @@
 """A checkpoint, an image and a prompt to an mp4 of any length: frames are written as they are decoded."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from socket import gethostname
+from tempfile import TemporaryDirectory, gettempdir
 
 import numpy as np
 import torch
@@ -148,8 +151,13 @@ def to_frames(clip: Float[Tensor, "1 3 t h w"]) -> Frames:
 
 
 def _scratch() -> TemporaryDirectory:
-    """A folder that is gone afterwards, whatever happens."""
-    return TemporaryDirectory(prefix="mpgen-")
+    """A folder that is gone afterwards; those that killed processes left, by the number in their names, go too."""
+    ours = f"mpgen-rollout-{gethostname()}-"
+    for left in Path(gettempdir()).glob(f"{ours}*-*"):
+        number = left.name.removeprefix(ours).partition("-")[0]
+        if number.isdecimal() and not Path(f"/proc/{number}").exists() and Path("/proc/self").exists():
+            rmtree(left, ignore_errors=True)
+    return TemporaryDirectory(prefix=f"{ours}{os.getpid()}-")
 
 
 def _store(folder: str, name: str) -> LatentStore:

@@ -35,7 +35,7 @@ from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkp
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
 from mpgen.training.callbacks.record import Record
 from mpgen.training.callbacks.throughput import Throughput
-from mpgen.training.callbacks.watch import Watch, first_failure
+from mpgen.training.callbacks.watch import Watch, end_with_parent, first_failure, lost_rank
 from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_whole, read_whole
 from mpgen.training.module import LongVideoModule
 from mpgen.training.ownership import changed_identity, owned
@@ -235,7 +235,7 @@ class MpgenCLI(LightningCLI):
             # Lightning's launcher kills rank 0 when a process that it started ends with anything but 0.
             raise SystemExit(0 if launched else STOPPED if end.code == STOPPED else 130) from None
         except Exception as error:
-            first = first_failure(self.trainer)
+            first = first_failure(self.trainer) or lost_rank(self.trainer.world_size, error)
             if first is not None:
                 raise UserError(f"{first}\n(this rank, {self.trainer.global_rank}, ended with it)") from error
             raise
@@ -342,6 +342,7 @@ def make_cli(kind: type[MpgenCLI] = MpgenCLI) -> MpgenCLI:
 
 def main() -> None:
     """`mpgen fit` and `mpgen validate`, without the remarks of Lightning that ask nothing of the user."""
+    end_with_parent()
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_worth_saying)
     for message in WARNINGS:
         warnings.filterwarnings("ignore", message=message)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mpgen.atomic import sweep
 from mpgen.errors import UserError
 
 LOCK = ".owner"
@@ -39,6 +40,7 @@ def owned(run: Path) -> Iterator[None]:
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        sweep(run)
         yield
 
 

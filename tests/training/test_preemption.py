@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 
-from mpgen.training.callbacks.preemption import STOPPED, Preemption
+from mpgen.training.callbacks.preemption import INTERRUPTED, SIGNALS, STOPPED, Preemption
 from mpgen.training.checkpointing import LAST, RunCheckpoints, latest_whole
 
 
@@ -20,29 +20,41 @@ class Losses(pl.Callback):
 
     def on_after_backward(self, trainer, pl_module) -> None:
         if self.number is not None and trainer.global_step == self.step:
-            os.kill(os.getpid(), self.number)
+            number, self.number = self.number, None  # once, though a step has many backward passes
+            os.kill(os.getpid(), number)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.found.append(float(trainer.callback_metrics["loss"]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_after_the_step_and_the_run_goes_on_bit_equal(
     fit, make_module, make_small_data, tmp_path, number
 ):
     straight, first, rest = Losses(), Losses(number), Losses()
     fit(make_module(), make_small_data(), tmp_path / "straight", 5, callbacks=[straight])
     run = tmp_path / "run"
-    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(SystemExit) as end:
         fit(make_module(), make_small_data(), run, 5, callbacks=[first, Preemption()], plugins=[RunCheckpoints()])
-    assert end.value.code == STOPPED == 143
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    assert end.value.code == (INTERRUPTED if number == signal.SIGINT else STOPPED)
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
     found = latest_whole(run)
     assert found is not None
     assert (found.path, found.content["global_step"]) == (run / LAST, 3)
     fit(make_module(), make_small_data(), run, 5, callbacks=[rest], ckpt_path=found.path, plugins=[RunCheckpoints()])
     assert first.found + rest.found == straight.found
+
+
+def test_a_second_interruption_or_one_between_epochs_ends_at_once():
+    callback = Preemption()
+    with pytest.raises(KeyboardInterrupt):
+        callback._note(signal.SIGINT, None)
+    callback.in_epoch = True
+    callback._note(signal.SIGINT, None)
+    assert callback.received == signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        callback._note(signal.SIGINT, None)
 
 
 @pytest.fixture

@@ -32,6 +32,10 @@ class ClosingWords(pl.Callback):
     def __init__(self) -> None:
         self.began = 0.0
         self.first_step = 0
+        self.saved_step: int | None = None
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.saved_step = trainer.global_step
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = time.monotonic()
@@ -52,7 +56,8 @@ class ClosingWords(pl.Callback):
         how = "stopped" if trainer.interrupted else "done"
         lines = [f"{how}: steps {self.first_step} to {trainer.global_step} in {minutes} min {seconds:02d} s"]
         if checkpoint:
-            lines.append(f"  checkpoint   {_shown(Path(checkpoint))}")
+            step = "" if self.saved_step is None else f" (step {self.saved_step})"
+            lines.append(f"  checkpoint   {_shown(Path(checkpoint))}{step}")
         if samples:
             lines.append(f"  samples      {_shown(samples[0].parent)} ({len(samples)} mp4, left the truth, right ours)")
         if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):

@@ -1,14 +1,18 @@
 """Says where a run stands still, and which rank failed first."""
 
 import faulthandler
+import os
+import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
 FIRST_FAILURE = "first_failure.txt"
+GONE = re.compile(r"Connection (?:closed|reset) by peer|remote process exited|Broken pipe|NCCL")
 
 
 class Watch(pl.Callback):
@@ -86,6 +90,32 @@ def first_failure(trainer: pl.Trainer) -> str | None:
     except FileNotFoundError:
         return None
     return None if said.startswith(f"rank {trainer.global_rank},") else said
+
+
+def lost_rank(num_ranks: int, error: BaseException) -> str | None:
+    """A line where the error is only that another rank is gone, which could not say why."""
+    if num_ranks == 1 or not isinstance(error, RuntimeError) or not GONE.search(str(error)):
+        return None
+    return (
+        f"another of the {num_ranks} ranks ended without a word: was it killed, for want of memory say? "
+        "The same command goes on from the last checkpoint"
+    )
+
+
+def end_with_parent(patience_seconds: float = 10.0) -> None:
+    """Ends this rank, if another process started it, when that one is gone: it would wait for the others for ever."""
+    if "LOCAL_RANK" in os.environ:
+        wait = (os.getppid(), patience_seconds)
+        threading.Thread(target=_outlive, args=wait, daemon=True, name="end with parent").start()
+
+
+def _outlive(parent: int, patience_seconds: float) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    time.sleep(patience_seconds)  # the end of a run is not the same moment for all
+    rank = os.environ.get("RANK", os.environ["LOCAL_RANK"])
+    print(f"mpgen: rank {rank}: the process that started it is gone; it ends too", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _file(trainer: pl.Trainer) -> Path:
