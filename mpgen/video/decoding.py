@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 from av.format import Flags
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -31,8 +32,8 @@ def decode_frames(
         # the clock of a transport stream may start anew on the way, so its times do not say where in the file they are
         if start_seconds > 0 and not container.format.flags & Flags.ts_discont.value:
             container.seek(round((start_seconds + origin(stream)) / stream.time_base), stream=stream, backward=True)
-        for packet in container.demux(stream):
-            for frame in packet.decode():
+        for packet in _packets(container, stream):
+            for frame in stream.decode(packet):
                 if frame.width * frame.height > MAX_PIXELS:
                     raise VideoError(path, "too_large", f"has a frame of {frame.width}x{frame.height}")
                 left -= time.monotonic() - began
@@ -43,6 +44,21 @@ def decode_frames(
                 raise VideoError(path, "too_slow", f"gives no frame for {taken:.0f} s of decoding")
     except (av.error.FFmpegError, OSError) as error:
         raise VideoError(path, "corrupt_stream", f"cannot be decoded: {error.strerror}") from error
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet | None]:
+    """The stream's packets; None at the end lets the decoder give what it holds back.
+
+    PyAV asks for that itself, but stumbles where the file has a stream more than when it was opened.
+    """
+    asked = False
+    try:
+        for packet in container.demux(stream):
+            asked = packet.size == 0
+            yield packet
+    except IndexError:
+        if not asked:
+            yield None
 
 
 def origin(stream: VideoStream) -> float:

@@ -1,9 +1,11 @@
 """Laws of time: whatever the stamps, times rise by bounded steps, and what moves stays moving."""
 
 import itertools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from mpgen.video import clips, decoding
 from mpgen.video.clips import decode_clip, iter_video, read_video
 from mpgen.video.clock import LOOKAHEAD, RisingClock, TimedFrame, resample
 from mpgen.video.errors import VideoError
+from mpgen.video.opening import open_video
 
 TICK = 1 / 24
 PICTURE = VideoFrame(2, 2, "rgb24")
@@ -69,6 +72,19 @@ def test_as_many_frames_are_shown_as_the_time_takes_however_little_a_stamp_rises
     timed = (TimedFrame(PICTURE, seconds, None) for seconds in times)
     shown = sum(1 for _ in itertools.islice(resample(timed, 24, 0.0, same_rate), 10_000))
     assert shown <= 24 * times[-1] + len(times) + 6
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_stream_that_appears_on_the_way_costs_no_frame(make_video, tmp_path, asked):
+    """PyAV then raises an IndexError at the end, before or after it has asked the decoder for its last frames."""
+    with open_video(make_video(tmp_path / "a.mp4", 21)) as (container, stream):
+
+        def demux(which):
+            yield from (packet for packet in container.demux(which) if packet.size or asked)
+            raise IndexError("list index out of range")
+
+        grown = Mock(spec=InputContainer, demux=demux)
+        assert sum(1 for _ in decoding.decode_frames(tmp_path / "a.mp4", grown, stream)) == 21
 
 
 def moving(count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+LAUNCHER = "MPGEN_LAUNCHER"  # in the environment: the process that starts ranks
 FIRST_FAILURE = "first_failure.txt"
 GONE = re.compile(r"Connection (?:closed|reset) by peer|remote process exited|Broken pipe|NCCL")
 
@@ -103,10 +104,17 @@ def lost_rank(num_ranks: int, error: BaseException) -> str | None:
 
 
 def end_with_parent(patience_seconds: float = 10.0) -> None:
-    """Ends this rank, if another process started it, when that one is gone: it would wait for the others for ever."""
-    if "LOCAL_RANK" in os.environ:
-        wait = (os.getppid(), patience_seconds)
-        threading.Thread(target=_outlive, args=wait, daemon=True, name="end with parent").start()
+    """Ends this rank, if another process started it, when that one is gone: it would wait for the others for ever.
+
+    That may be so before this one has come as far as here, so who starts others says so in the environment.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[LAUNCHER] = str(os.getpid())
+        return
+    by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    parent = os.getppid() if by_torchrun else int(os.environ.get(LAUNCHER, os.getppid()))
+    wait = (parent, patience_seconds)
+    threading.Thread(target=_outlive, args=wait, daemon=True, name="end with parent").start()
 
 
 def _outlive(parent: int, patience_seconds: float) -> None:
