@@ -28,4 +28,15 @@ The words:
 - sigma: noise level in [0, 1], 1 is pure noise. velocity: noise minus clean.
 """
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_LAZY = {"MemoryPackPipeline": "mpgen.generation.python", "Denoising": "mpgen.generation.denoising"}
+
+
+def __getattr__(name: str) -> object:
+    """What a program imports from here, brought in when it is asked for: `mpgen --help` needs no torch."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -2,6 +2,7 @@
 
 FOLDER/transformer/     config.json and shards: diffusers' class loads it strictly; without the memory
 FOLDER/mpgen.safetensors, FOLDER/config.json     everything, for `mpgen generate --ckpt_path FOLDER`
+FOLDER/README.md     the model card, as the Hub shows it
 """
 
 import json
@@ -15,6 +16,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 
 from mpgen.checkpoints.base import fingerprint
+from mpgen.checkpoints.readme import readme
 from mpgen.checkpoints.runs import CHECKSUM, STEPS, LoadedModel
 from mpgen.checkpoints.sources import FULL
 from mpgen.errors import UserError
@@ -51,6 +53,7 @@ def export_model(model: LoadedModel, folder: Path, shard: str = SHARD) -> None:
         save_file(state, half_written / FULL, metadata={"format": "pt"})
         card = model.card | {STEPS: model.steps, CHECKSUM: fingerprint(half_written / FULL)}
         _write_json(half_written / "config.json", card)
+        (half_written / "README.md").write_text(readme(model, folder.name), encoding="utf-8")
         os.replace(half_written, folder)
     finally:
         shutil.rmtree(half_written, ignore_errors=True)

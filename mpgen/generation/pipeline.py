@@ -3,8 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from shutil import rmtree
 from socket import gethostname
@@ -80,13 +82,6 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     Memory does not grow with the number of sections. An order that makes the last section first keeps the latents on
     disk until all are there, and decodes them then, in the order of time. For a prompt that changes they are kept too.
     """
-    device = next(model.denoiser.parameters()).device
-    vae = model.encoders.vae
-    layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
-    known = _known_sections(model, job, device)
-    conditionings = _conditionings(model, job, layout, len(known), device, _negative_prompt(model, sampling))
-    start = _encode_still(model, job.start, device)
-    end = None if job.end is None else _encode_still(model, job.end, device)
     card = _card(model, job, sampling)
     settings = json.dumps(card, ensure_ascii=False)
     metadata = {"comment": settings, "title": job.prompt, "encoder_settings": f"mpgen {__version__}"}
@@ -94,41 +89,66 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     bar = tqdm(total=job.num_sections, unit="section", desc=job.output.name, disable=not progress)
     height, width = job.start.shape[:2]
     frames, times, interrupted = 0, [], False
+
+    def count(seconds: float) -> None:
+        times.append(seconds)
+        bar.update()
+
+    made = stream_frames(model, job, sampling, count)
+    first = next(made)  # what cannot be made fails here, before a file is begun
     job.output.parent.mkdir(parents=True, exist_ok=True)
     job.output.with_suffix(".json").unlink(missing_ok=True)  # of the one before: it would call a half video whole
     with (
         bar,
-        _scratch() as past,
+        closing(made),
         VideoWriter(job.output, model.fps, height, width, metadata=metadata, atomic=False) as writer,
     ):
         try:
-            # Known frames are written as they were given, not as the autoencoder sees them.
-            given = [job.start[None]] if job.known is None else [job.start[None], job.known]
-            for frame in (frame for part in given for frame in part):
+            for frame in chain([first], made):
                 writer.write(frame)
                 frames += 1
-            script = None if job.prompts is None else Script(conditionings, _store(past, "script"))
-            sections = rollout(
-                model.denoiser, start, conditionings[0], job.num_sections, sampling, known, layout, end, script
-            )
-            made = _ticking(sections, bar, times)
-            clips = stream_clips(
-                vae,
-                known[-1] if known else start,
-                _in_order_of_time(made, layout, _store(past, "made"), device),
-                layout.alone,
-            )
-            next(clips)  # the frames before the first new one, which are there already
-            for clip in clips:
-                for frame in to_frames(clip):
-                    writer.write(frame)
-                    frames += 1
         except KeyboardInterrupt:
             interrupted = True
     record = card | {"frames": frames, "interrupted": interrupted, "seconds_per_section": [round(t, 4) for t in times]}
     with replacing(job.output.with_suffix(".json")) as half_written:
         half_written.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Made(job.output, frames, interrupted, tuple(times))
+
+
+def stream_frames(
+    model: LoadedModel, job: Job, sampling: Sampling, after_section: Callable[[float], None] = lambda seconds: None
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """The frames of `job`, the given ones first, each as soon as it is there.
+
+    Args:
+        model: makes them.
+        job: which; its `output` is not used.
+        sampling: how.
+        after_section: is told the wall time of each section, in seconds, once its frames were taken.
+    """
+    device = next(model.denoiser.parameters()).device
+    layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
+    known = _known_sections(model, job, device)
+    conditionings = _conditionings(model, job, layout, len(known), device, _negative_prompt(model, sampling))
+    start = _encode_still(model, job.start, device)
+    end = None if job.end is None else _encode_still(model, job.end, device)
+    # Known frames are given as they were, not as the autoencoder sees them.
+    yield job.start
+    yield from () if job.known is None else job.known
+    with _scratch() as past:
+        script = None if job.prompts is None else Script(conditionings, _store(past, "script"))
+        sections = rollout(
+            model.denoiser, start, conditionings[0], job.num_sections, sampling, known, layout, end, script
+        )
+        clips = stream_clips(
+            model.encoders.vae,
+            known[-1] if known else start,
+            _in_order_of_time(_timed(sections, after_section), layout, _store(past, "made"), device),
+            layout.alone,
+        )
+        next(clips)  # the frames before the first new one, which are there already
+        for clip in clips:
+            yield from to_frames(clip)
 
 
 def is_finished(output: Path) -> bool:
@@ -227,14 +247,13 @@ def _in_order_of_time(
         raise stopped
 
 
-def _ticking(sections: Iterable[Latents], bar: tqdm, times: list[float]) -> Iterator[Latents]:
-    """The sections, with the time from one to the next written down and the progress bar moved."""
+def _timed(sections: Iterable[Latents], after_section: Callable[[float], None]) -> Iterator[Latents]:
+    """The sections, with the time from one to the next told."""
     began = time.perf_counter()
     for section in sections:
-        yield section  # decoded and written before control comes back
-        times.append(time.perf_counter() - began)
+        yield section  # decoded and taken before control comes back
+        after_section(time.perf_counter() - began)
         began = time.perf_counter()
-        bar.update()
 
 
 def _card(model: LoadedModel, job: Job, sampling: Sampling) -> dict:

@@ -30,7 +30,7 @@ def read_picture(path: Path, option: str) -> Image.Image:
             with Image.open(path) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise UserError(_too_large(path, option, f"is {picture.width}x{picture.height}"))
-                return _to_rgb(ImageOps.exif_transpose(picture))
+                return to_rgb(picture)
     except UserError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -47,7 +47,9 @@ def cover(picture: Image.Image, height_px: int, width_px: int) -> UInt8[np.ndarr
     return np.array(ImageOps.fit(picture, (width_px, height_px), Image.Resampling.LANCZOS))
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture upright, 8-bit and RGB, as `read_picture` says."""
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode == "F":
         return _from_levels(_as_levels(np.asarray(picture, np.float64)))
     if picture.mode.startswith("I"):  # 16 bits, or 32 that hold 16

@@ -1,0 +1,49 @@
+"""Models on the Hub: a repository's id stands for its folder, which is fetched once and kept in the Hub's own cache."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from mpgen.checkpoints.plain import one_line
+from mpgen.checkpoints.sources import FULL
+from mpgen.errors import UserError
+
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+OURS = (FULL, "config.json")
+RELEASED = ("*.json", "*.safetensors", "*.txt", "*.model")  # of a whole pipeline, its tokenizers among them
+
+
+def local_folder(source: Path | str, revision: str | None = None) -> Path:
+    """The file or folder itself where there is one, else the snapshot of a repository on the Hub.
+
+    Of a folder that `mpgen export` wrote only what is needed is fetched: not the part for diffusers, which holds most
+    weights a second time.
+
+    Args:
+        source: a path, or a repository's id such as owner/name.
+        revision: a branch, tag or commit of the repository; its main branch if None.
+
+    Raises:
+        UserError: when it is neither, or cannot be fetched.
+    """
+    path = Path(source)
+    if path.exists():
+        return path
+    name = str(source)
+    if not REPOSITORY.fullmatch(name):
+        raise UserError(f"{name} does not exist: wanted a file or folder of weights, or a repository's id (owner/name)")
+    folder = _fetch(name, revision, OURS)
+    return folder if (folder / FULL).exists() else _fetch(name, revision, RELEASED)
+
+
+def _fetch(repository: str, revision: str | None, files: Sequence[str]) -> Path:
+    try:
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(files)))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(
+            f"{repository} is no file or folder here, and it cannot be fetched as a repository of the Hub: "
+            f"{one_line(error)}"
+        ) from error
