@@ -55,9 +55,9 @@ def shift_for_tokens(num_tokens: int) -> float:
     return math.exp(min(mu, math.log(7.0)))
 
 
-def sigma_schedule(steps: int, shift: float = 1.0) -> Float[Tensor, " {steps}+1"]:
-    """Noise levels of a sampler, from 1 down to 0: `steps` intervals, evenly spaced and then shifted."""
-    return shift_sigma(torch.linspace(1, 0, steps + 1, dtype=torch.float64), shift).float()
+def sigma_schedule(steps: int, shift: float = 1.0, first: float = 1.0) -> Float[Tensor, " {steps}+1"]:
+    """Noise levels of a sampler, from `first` down to 0: `steps` intervals, evenly spaced and then shifted."""
+    return shift_sigma(torch.linspace(first, 0, steps + 1, dtype=torch.float64), shift).float()
 
 
 class SigmaDraw(ABC):

@@ -75,21 +75,22 @@ class Schedule(metaclass=ABCMeta):  # with ABC as a base, configs could no longe
             oldest = max(num_given, number - self.window + 1)
             yield Stage(number, range(oldest, min(number + 1, num_sections)), self.window)
 
-    def levels(self, steps: int, shift: float, ages: Sequence[int]) -> Float[Tensor, "s sections"]:
+    def levels(self, steps: int, shift: float, ages: Sequence[int], first: float = 1.0) -> Float[Tensor, "s sections"]:
         """Noise levels of one stage's steps, a column for each section.
 
         Args:
             steps: of a section's whole way from noise to clean; rounded up to as many in each stage.
             shift: of the noise levels towards 1.
             ages: stages that each section has behind it.
+            first: the highest level, before the shift.
         """
         each = -(-steps // self.window)
-        descent = self.descent(each * self.window, shift)
+        descent = self.descent(each * self.window, shift, first)
         return torch.stack([descent[age * each : (age + 1) * each + 1] for age in ages], 1)
 
     @abstractmethod
-    def descent(self, steps: int, shift: float) -> Float[Tensor, " {steps}+1"]:
-        """A section's noise levels from 1 down to 0."""
+    def descent(self, steps: int, shift: float, first: float = 1.0) -> Float[Tensor, " {steps}+1"]:
+        """A section's noise levels from `first` down to 0; shifted afterwards."""
 
     @abstractmethod
     def draw(self, uniform: Float[Tensor, " b"], ages: Sequence[int], frames: int, sigma_draw: SigmaDraw) -> Sigma:
@@ -117,8 +118,8 @@ class Sequential(Schedule):
     is_causal = False
     context_sigma = None
 
-    def descent(self, steps: int, shift: float) -> Float[Tensor, " {steps}+1"]:
-        return sigma_schedule(steps, shift)
+    def descent(self, steps: int, shift: float, first: float = 1.0) -> Float[Tensor, " {steps}+1"]:
+        return sigma_schedule(steps, shift, first)
 
     def draw(self, uniform: Float[Tensor, " b"], ages: Sequence[int], frames: int, sigma_draw: SigmaDraw) -> Sigma:
         return sigma_draw(uniform)
@@ -157,8 +158,9 @@ class Staircase(Schedule):
         """The noise level of a section that has `progress` of its way behind it, in [0, 1]."""
         return shift_sigma(1 - progress**self.power, self.shift)
 
-    def descent(self, steps: int, shift: float) -> Float[Tensor, " {steps}+1"]:
-        return shift_sigma(self.sigma(torch.linspace(0, 1, steps + 1, dtype=torch.float64)), shift).float()
+    def descent(self, steps: int, shift: float, first: float = 1.0) -> Float[Tensor, " {steps}+1"]:
+        progress = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        return shift_sigma(first * self.sigma(progress), shift).float()
 
     def draw(self, uniform: Float[Tensor, " b"], ages: Sequence[int], frames: int, sigma_draw: SigmaDraw) -> Sigma:
         progress = (uniform[:, None] + torch.tensor(ages, device=uniform.device)) / self.window

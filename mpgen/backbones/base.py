@@ -83,6 +83,8 @@ class BackboneConfig(metaclass=ABCMeta):
     """What the released pipeline takes if nothing is asked for."""
     distilled_guidance: ClassVar[bool]
     """The guidance scale is an input of the network; else guidance is a second forward, with a negative prompt."""
+    first_sigma: ClassVar[float] = 1.0
+    """Where the released samplers begin, before the shift."""
     sections_alone: ClassVar[bool] = False
     """The released weights were trained on sections that were encoded by themselves."""
     released_fps: ClassVar[float]

@@ -22,7 +22,7 @@ class Denoising(Options):
     """How it is denoised.
 
     Args:
-        sampler: one of `mpgen.sampling.SAMPLERS`, such as euler, or unipc (third order).
+        sampler: one of `mpgen.sampling.SAMPLERS`: euler, unipc (third order, FramePack's), unipc_flow (Helios').
         steps: forwards a section.
         shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
             1 for a checkpoint and "auto" with --model if not given.

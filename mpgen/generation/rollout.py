@@ -144,7 +144,8 @@ def _denoise(
     else:  # history and memory are in both branches
         both = denoiser.backbone.prepared(conditioning.above_negative())
         velocity_fn = _Guided(_Velocity(denoiser, context.repeated(2), both), guidance)
-    levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages)
+    first = denoiser.backbone.config.first_sigma
+    levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages, first)
     x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
     return list(x.chunk(len(noisy), 2))
 

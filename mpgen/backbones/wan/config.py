@@ -54,7 +54,7 @@ class WanConfig(BackboneConfig):
     released_classes = CLASSES
     released_guidance_scale = 5.0
     distilled_guidance = False
-    sections_alone = True  # Helios'
+    first_sigma, sections_alone = 0.999, True  # Helios'
     released_fps = 24.0
 
     in_channels: int = 16
