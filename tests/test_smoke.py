@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mpgen.video.clips import read_video
 from mpgen.video.opening import read_metadata
@@ -114,6 +118,47 @@ def test_a_suite_is_generated_and_scored_against_the_truth(fitted, monkeypatch):
     assert "first section" in scored.out
     assert json.loads((folder / "suite" / "scores" / "scores.json").read_text())
     assert (folder / "suite" / "scores" / "curves.png").exists()
+
+
+FEW_STEPS = """
+data:
+  batch_size: 2
+  curriculum: {class_path: mpgen.data.curriculum.Staged, init_args: {stages: [[1, 1]]}}
+trainer:
+  limit_val_batches: 0
+  log_every_n_steps: 1
+  callbacks:
+    - class_path: mpgen.training.callbacks.ema.EMA
+    - {class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {every_n_train_steps: 1, save_last: true}}
+"""
+# What makes a command of the first page small, after its own options.
+SMALLER = {
+    "fit": ["--config", "few_steps.yaml"],
+    "generate": ["--seconds", "0.4", "--steps", "1"],
+}
+
+
+def test_the_first_pages_commands_run_in_order(fitted, monkeypatch):
+    """After its first, which `fitted` has run; tools/reproduce.py has tests of its own."""
+    folder, _, _ = fitted
+    monkeypatch.chdir(folder)
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "few_steps.yaml").write_text(FEW_STEPS)
+    (folder / "student.yaml").write_text(re.search(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1])
+    Image.new("RGB", (80, 64), "white").save(folder / "cat.png")
+    shutil.copytree(folder / "data" / "world" / "videos", folder / "videos")
+    for video in (folder / "videos").glob("*.mp4"):
+        video.with_suffix(".txt").write_text(f"{video.stem} moves.")
+    commands = re.findall(r"^\.venv/bin/mpgen (.*)$", page, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        words = shlex.split(command)
+        world = [] if "training.yaml" in command or words[0] != "fit" else ["--config", "small.yaml"]
+        done = run(*words, *world, *SMALLER.get(words[0], []))
+        assert done.status == 0, (command, done.err)
+    for made in ("out.mp4", "cat.mp4", "runs/mine/checkpoints/last.ckpt", "runs/student/checkpoints/last.ckpt"):
+        assert (folder / made).exists(), made
 
 
 def test_the_readmes_commands_name_files_that_are_there():

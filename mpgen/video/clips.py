@@ -23,7 +23,8 @@ from mpgen.video.opening import open_video
 from mpgen.video.upright import fit_into, shown_size, upright_rgb
 
 MOST_AT_FIRST = 2400  # frames to make room for because a file says that it has so many, which may be untrue
-MAX_BYTES = 4 * 2**30  # of frames held at a time; a minute of 832x480 at 24 a second takes 1.7e9
+MAX_BYTES = 4 * 2**30  # of frames of a wanted size; a minute of 832x480 at 24 a second takes 1.7e9
+MAX_BYTES_AS_STORED = 2 * 2**30  # of frames of the file's size, which a damaged header may say
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def read_video(path: Path | str) -> UInt8[np.ndarray, "t h w 3"]:
         if frames and frame.shape != frames[0].shape:
             raise VideoError(path, "corrupt_stream", f"changes its size after {len(frames)} frames")
         held += 2 * frame.nbytes  # once more when they are put together
-        _refuse_too_much(path, held)
+        _refuse_too_much(path, held, MAX_BYTES_AS_STORED)
         frames.append(frame)
     if not frames:
         raise VideoError(path, "too_short", "has no frame")
@@ -149,7 +150,7 @@ class _Frames:
 
     def add(self) -> UInt8[np.ndarray, "3 h w"]:
         """Where the next one goes."""
-        _refuse_too_much(self._path, (self._count + 1) * self._planes[0].nbytes)
+        _refuse_too_much(self._path, (self._count + 1) * self._planes[0].nbytes, MAX_BYTES)
         if self._count == len(self._planes):
             grown = np.empty((2 * self._count, *self._planes.shape[1:]), np.uint8)
             grown[: self._count] = self._planes
@@ -162,9 +163,9 @@ class _Frames:
         return self._planes[: self._count].transpose(0, 2, 3, 1)
 
 
-def _refuse_too_much(path: Path, num_bytes: int) -> None:
-    if num_bytes > MAX_BYTES:
-        raise VideoError(path, "too_large", f"takes more than {MAX_BYTES / 2**30:g} GiB of memory; take a part of it")
+def _refuse_too_much(path: Path, num_bytes: int, most: int) -> None:
+    if num_bytes > most:
+        raise VideoError(path, "too_large", f"takes more than {most / 2**30:g} GiB of memory; take a part of it")
 
 
 def _checked(

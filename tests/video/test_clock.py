@@ -123,7 +123,8 @@ def test_a_pause_that_no_video_has_is_refused_not_waited_out(tmp_path, make_fore
 
 def test_more_frames_than_memory_should_hold_are_refused(tmp_path, make_video, monkeypatch):
     path = make_video(tmp_path / "a.mp4", num_frames=30)
-    monkeypatch.setattr(clips, "MAX_BYTES", 10 * 16 * 24 * 3)
+    for budget in ("MAX_BYTES", "MAX_BYTES_AS_STORED"):
+        monkeypatch.setattr(clips, budget, 10 * 16 * 24 * 3)
     for read in (read_video, lambda path: decode_clip(path, 24, 16, 24)):
         with pytest.raises(VideoError, match="too_large"):
             read(path)

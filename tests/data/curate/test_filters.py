@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpgen.data.curate.commands.filter import _held_out
 from mpgen.data.curate.filters import Thresholds, count_dynamic, verdict
 from mpgen.data.curate.scores import FPS, ClipScores
 from mpgen.errors import UserError
@@ -164,3 +165,12 @@ def test_thresholds_that_contradict_each_other_are_refused():
         Thresholds(max_seconds=60, stride_seconds=30)
     with pytest.raises(UserError, match="a section alone"):
         Thresholds(max_seconds=1, stride_seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("videos", "asked", "kept"), [(12, None, 1), (2, None, 1), (1, None, 0), (999, None, 32), (9, 3, 3)]
+)
+def test_validation_is_a_tenth_within_bounds(videos, asked, kept):
+    ids = {f"video {number}" for number in range(videos)}
+    assert len(_held_out(ids, asked)) == kept
+    assert _held_out(ids, asked) < ids

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mpgen.data.curate.captions import CaptionChoice
 from mpgen.data.curate.filters import Rejection, Segment, Thresholds, verdict
+from mpgen.data.curate.gallery import Shown, write_gallery
 from mpgen.data.curate.score_files import ScoredClip, file_size, find_scores, read_scores
 from mpgen.data.curate.scores import FPS, ClipScores
 from mpgen.data.curate.sources.clip import SourceClip, read_clips
@@ -52,12 +53,13 @@ def filter(
     /,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 (frozen)
     captions: CaptionChoice = CaptionChoice(),  # noqa: B008 (frozen)
-    val_videos: int = 8,
+    val_videos: int | None = None,
     scores: str | None = None,
 ) -> None:
     """Choose the spans to train on from what `mpgen data score` found; nothing is decoded, so try as often as you like.
 
-    Writes DATA/manifest.csv, and DATA/rejected.csv with a line for everything that is left out, numbers and reason.
+    Writes DATA/manifest.csv, DATA/rejected.csv with a line for everything that is left out, numbers and reason, and
+    DATA/gallery.html, on which some of either play.
 
     Example: mpgen data filter DATA --thresholds.min_motion 1 --val_videos 32
 
@@ -65,7 +67,8 @@ def filter(
         data: the folder that `mpgen data score` has been through.
         thresholds: what a segment must be like.
         captions: which caption of a clip is used.
-        val_videos: so many source videos, with all their segments, are kept for validation.
+        val_videos: so many source videos, with all their segments, are kept for validation; a tenth of them if not
+            given, at least one and at most 32.
         scores: which scores, if the folder holds some of several settings: the beginning of their folder's name.
     """
     clips = read_clips(data / "index.jsonl")
@@ -99,6 +102,7 @@ def filter(
             f"see {data / 'rejected.csv'}, and --thresholds in mpgen data filter --help"
         )
     _write(data / "manifest.csv", ManifestRow, rows)
+    write_gallery(data / "gallery.html", _gallery(rows, rejected))
     _print_table(data, len(clips), scored_frames, rows, rejected)
 
 
@@ -151,11 +155,26 @@ def _to_row(clip: SourceClip, segment: Segment, captions: CaptionChoice, held_ou
     )
 
 
-def _held_out(video_ids: set[str], count: int) -> set[str]:
+def _held_out(video_ids: set[str], asked: int | None) -> set[str]:
     """The source videos for validation: those whose hashes come first, so that more videos change the choice little."""
+    count = min(len(video_ids) - 1, max(1, min(32, round(len(video_ids) / 10)))) if asked is None else asked
     if video_ids and not 0 <= count < len(video_ids):
         raise UserError(f"--val_videos {count}: wanted fewer than the {len(video_ids)} source videos that are left")
     return set(sorted(video_ids, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:count])
+
+
+def _gallery(rows: Sequence[ManifestRow], rejected: Sequence[RejectedRow]) -> list[tuple[str, list[Shown]]]:
+    """What was kept, by split, then what was left out, the most frequent reason first."""
+    groups: dict[str, list[Shown]] = {}
+    for row in sorted(rows, key=lambda row: row.split):
+        text = f"{row.sections} sections, motion {row.motion:g}. {row.caption}"
+        groups.setdefault(f"kept: {row.split}", []).append(Shown(row.video, row.start_seconds, row.end_seconds, text))
+    reasons = Counter(row.reason for row in rejected)
+    for reason, _ in reasons.most_common():
+        groups[f"left out: {reason}"] = [
+            Shown(row.video, row.start_seconds, row.end_seconds, row.detail) for row in rejected if row.reason == reason
+        ]
+    return list(groups.items())
 
 
 def _write(path: Path, kind: type, rows: Iterable) -> None:
@@ -175,7 +194,7 @@ def _print_table(
     if uncaptioned:
         print(f"without a caption: {uncaptioned:,}")
     print(f"left out   {len(rejected):>8,}  {_reasons(rejected) or 'nothing'}")
-    print(f"{data / 'manifest.csv'}\n{data / 'rejected.csv'}")
+    print(f"{data / 'manifest.csv'}\n{data / 'rejected.csv'}\n{data / 'gallery.html'}")
     print(f"next: mpgen data cache {data} --encoders tiny|hunyuan|wan|open_clip")
 
 
