@@ -45,7 +45,7 @@ def unipc(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, " s"], max_
 
 
 def unipc_flow(velocity_fn: VelocityFn, x: Latents, sigmas: Float[Tensor, " s"]) -> Latents:
-    """UniPC with B(h) = e^h - 1 ("bh2"), second order, on the flow's time log((1 - sigma) / sigma), as Helios does it."""
+    """UniPC with B(h) = e^h - 1 ("bh2"), second order, on the flow's time log((1 - sigma) / sigma), as in Helios."""
     alpha, b = (lambda sigma: max(1 - sigma, ALMOST_NOISE)), (lambda h: -math.expm1(-h))
     return _unipc(velocity_fn, x, sigmas, 2, alpha, b)
 

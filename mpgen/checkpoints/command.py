@@ -5,8 +5,8 @@ from typing import Literal
 
 import torch
 
-from mpgen.checkpoints.export import export_model
-from mpgen.checkpoints.runs import load_for_generation
+from mpgen.checkpoints.export import LORA, export_model, learned_adapters
+from mpgen.checkpoints.runs import load_for_generation, open_trained
 
 
 def export(
@@ -16,6 +16,8 @@ def export(
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> None:
     """Write a trained model as safetensors: for diffusers (without the memory) and for mpgen generate (all of it).
+
+    LoRA adapters are merged, and also written alone, as OUTPUT/lora.safetensors for --lora and for diffusers.
 
     Example: mpgen export --ckpt_path runs/quickstart/checkpoints/last.ckpt --output quickstart
 
@@ -27,7 +29,10 @@ def export(
     """
     model = load_for_generation(ckpt_path, torch.device("cpu"), ema)
     model.denoiser.to(getattr(torch, dtype))
-    export_model(model, output)
+    adapters = learned_adapters(open_trained(ckpt_path, ema))
+    export_model(model, output, adapters=adapters)
     weights = sum(parameter.numel() for parameter in model.denoiser.parameters())
     print(f"{output}: {weights:,} parameters in {dtype}, after {model.steps:,} steps")
+    if adapters:
+        print(f"{output / LORA}: the adapters alone, {sum(part.numel() for part in adapters.values()):,} numbers")
     print(f"next:\n  mpgen generate --ckpt_path {output} --output out.mp4 --image first_frame.png --prompt '...'")

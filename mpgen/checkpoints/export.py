@@ -2,6 +2,7 @@
 
 FOLDER/transformer/     config.json and shards: diffusers' class loads it strictly; without the memory
 FOLDER/mpgen.safetensors, FOLDER/config.json     everything, for `mpgen generate --ckpt_path FOLDER`
+FOLDER/lora.safetensors     the LoRA adapters of a run that trained some, alone, in diffusers' names, for `--lora`
 FOLDER/README.md     the model card, as the Hub shows it
 """
 
@@ -9,28 +10,41 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
+from torch import Tensor
 
+from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import fingerprint
 from mpgen.checkpoints.readme import readme
-from mpgen.checkpoints.runs import CHECKSUM, STEPS, LoadedModel
-from mpgen.checkpoints.sources import FULL
+from mpgen.checkpoints.runs import CHECKSUM, STEPS, LoadedModel, Trained
+from mpgen.checkpoints.sources import BACKBONE, FULL
 from mpgen.errors import UserError
 
 SHARD = "5GB"
+LORA = "lora.safetensors"
 
 
-def export_model(model: LoadedModel, folder: Path, shard: str = SHARD) -> None:
+def learned_adapters(trained: Trained) -> dict[str, Tensor]:
+    """The LoRA adapters that a run trained, in diffusers' names; alpha equals the rank, so no file has to say it."""
+    names = [name for name in trained.weights if ADAPTER in name and name.startswith(BACKBONE)]
+    return {f"transformer.{name.removeprefix(BACKBONE)}": trained.weights[name].read().clone() for name in names}
+
+
+def export_model(
+    model: LoadedModel, folder: Path, shard: str = SHARD, adapters: Mapping[str, Tensor] | None = None
+) -> None:
     """Writes `folder`, whole or not at all; it must not be there.
 
     Args:
         model: what to write, in the dtype of its parameters.
         folder: its place.
         shard: size above which diffusers' part is cut into several files.
+        adapters: what `learned_adapters` found, written beside; they are merged into the model already.
 
     Raises:
         UserError: when the folder is there or diffusers' class cannot hold the network.
@@ -51,6 +65,9 @@ def export_model(model: LoadedModel, folder: Path, shard: str = SHARD) -> None:
         )
         state = {name: tensor.contiguous() for name, tensor in model.denoiser.state_dict().items()}
         save_file(state, half_written / FULL, metadata={"format": "pt"})
+        if adapters:
+            parts = {name: tensor.to(next(model.denoiser.parameters()).dtype) for name, tensor in adapters.items()}
+            save_file(parts, half_written / LORA, metadata={"format": "pt"})
         card = model.card | {STEPS: model.steps, CHECKSUM: fingerprint(half_written / FULL)}
         _write_json(half_written / "config.json", card)
         (half_written / "README.md").write_text(readme(model, folder.name), encoding="utf-8")

@@ -10,10 +10,12 @@ from safetensors.torch import load_file, save_file
 from mpgen.backbones.lora import ADAPTER, LoraConfig, adapted_layers
 from mpgen.checkpoints import load_for_generation, open_trained, override
 from mpgen.checkpoints.command import export
+from mpgen.checkpoints.lora import read_lora
 from mpgen.conditioning import Conditioning
 from mpgen.training.callbacks.ema import EMA
 from mpgen.training.checkpointing import RunCheckpoints
 
+CPU = torch.device("cpu")
 TRAIN = ["backbone.norm_out.*", "memory.*", "*.lora_*"]
 
 
@@ -67,6 +69,13 @@ def test_what_is_exported_says_what_the_run_said(run, begun, tmp_path):
     learned = {name for name in begin if not torch.equal(begin[name], exported[name])}
     assert "backbone.transformer_blocks.0.attn.to_q.weight" in learned
     assert not any(name.startswith("backbone.x_embedder") for name in learned)
+    alone = read_lora(
+        tmp_path / "out" / "lora.safetensors", load_for_generation(tmp_path / "out", CPU).denoiser.backbone
+    )
+    adapters = {name: adapter for part in alone for name, adapter in part.items()}
+    assert {name for name in learned if "norm_out" not in name and not name.startswith("memory.")} == set(adapters)
+    for name, adapter in adapters.items():
+        torch.testing.assert_close(adapter.added_to(begin[name]), exported[name], atol=1e-6, rtol=1e-5)
     got = velocity(load_for_generation(tmp_path / "out", torch.device("cpu")).denoiser)
     torch.testing.assert_close(got, velocity(run.denoiser), atol=1e-5, rtol=1e-5)
     for layer in adapted_layers(run.denoiser):
