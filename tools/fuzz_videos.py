@@ -3,7 +3,7 @@
     python tools/fuzz_videos.py --output fuzz
     python tools/fuzz_videos.py --output fuzz --videos 5000 --seed 1 --workers 2
 
-The same command goes on where it stopped. Video n follows from the seed and n alone, so `--only n` makes it again.
+The same command goes on where it stopped. Video n follows from seed, n and OUTPUT/bases, so `--only n` makes it again.
 What a reader may do with a damaged file: read it, or refuse it with a reason. Everything else is a finding: the file is
 kept in OUTPUT/findings, a line in OUTPUT/results_SEED.jsonl says what happened, and the exit status is 1.
 """
