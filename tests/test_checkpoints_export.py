@@ -11,9 +11,10 @@ from command_line import generate
 from safetensors.torch import load_file
 
 from mpgen.backbones.hunyuan.released import released_card
-from mpgen.checkpoints import load_for_generation, load_released, load_weights
+from mpgen.checkpoints import begin_from, load_for_generation, load_released, load_weights
 from mpgen.checkpoints.command import export
 from mpgen.checkpoints.export import export_model
+from mpgen.checkpoints.plain import to_plain
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.video.clips import read_video
@@ -134,3 +135,18 @@ def test_an_export_that_is_not_whole_is_an_error_that_says_why(exported, change,
     with pytest.raises(UserError, match=complaint) as error:
         load_for_generation(exported, CPU)
     assert "\n" not in str(error.value)
+
+
+def test_without_a_memory_the_released_layout_is_all_there_is(trained, make_module, tmp_path):
+    model = load_for_generation(trained, torch.device("cpu"))
+    bare = replace(make_module().denoiser_config, memory=None)
+    card = model.card | {"denoiser": to_plain(bare)["init_args"]}
+    export_model(replace(model, denoiser=Denoiser(bare).requires_grad_(False), card=card), tmp_path / "bare")
+    assert {path.name for path in (tmp_path / "bare").iterdir()} >= {"config.json", "transformer"}
+    assert not (tmp_path / "bare" / "mpgen.safetensors").exists()
+    loaded = load_for_generation(tmp_path / "bare", torch.device("cpu"))
+    wide = replace(bare, backbone=replace(bare.backbone, refiner_mlp_ratio=4.0))  # as diffusers' class has it
+    begun, names = begin_from(tmp_path / "bare", wide, seed=1)
+    assert names == set(loaded.denoiser.state_dict())
+    for name, tensor in loaded.denoiser.state_dict().items():
+        torch.testing.assert_close(begun.state_dict()[name], tensor, rtol=0, atol=0)

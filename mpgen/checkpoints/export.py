@@ -1,7 +1,8 @@
 """A trained model as safetensors: a folder that diffusers loads, and our full checkpoint with its config beside it.
 
 FOLDER/transformer/     config.json and shards: diffusers' class loads it strictly; without the memory
-FOLDER/mpgen.safetensors, FOLDER/config.json     everything, for `mpgen generate --ckpt_path FOLDER`
+FOLDER/config.json     the card, for `mpgen generate --ckpt_path FOLDER`
+FOLDER/mpgen.safetensors     with a memory: all weights; without one they are those in transformer/
 FOLDER/lora.safetensors     the LoRA adapters of a run that trained some, alone, in diffusers' names, for `--lora`
 FOLDER/README.md     the model card, as the Hub shows it
 """
@@ -20,9 +21,10 @@ from torch import Tensor
 
 from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import fingerprint
+from mpgen.checkpoints.plain import to_plain
 from mpgen.checkpoints.readme import readme
 from mpgen.checkpoints.runs import CHECKSUM, STEPS, LoadedModel, Trained
-from mpgen.checkpoints.sources import BACKBONE, FULL
+from mpgen.checkpoints.sources import BACKBONE, FULL, find_exported
 from mpgen.errors import UserError
 
 SHARD = "5GB"
@@ -51,6 +53,7 @@ def export_model(
     """
     if folder.exists():
         raise UserError(f"{folder} exists: wanted a new folder (--output)")
+    described = model.card
     config, tensors = model.denoiser.backbone.to_released()
     half_written = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
     transformer = half_written / "transformer"
@@ -63,12 +66,16 @@ def export_model(
             filename_pattern="diffusion_pytorch_model{suffix}.safetensors",
             max_shard_size=shard,
         )
-        state = {name: tensor.contiguous() for name, tensor in model.denoiser.state_dict().items()}
-        save_file(state, half_written / FULL, metadata={"format": "pt"})
+        if model.denoiser.memory is not None:
+            state = {name: tensor.contiguous() for name, tensor in model.denoiser.state_dict().items()}
+            save_file(state, half_written / FULL, metadata={"format": "pt"})
+        else:  # as wide as released networks are, see `to_released`
+            backbone = to_plain(type(model.denoiser.backbone.config).from_released(config))
+            described = described | {"denoiser": described["denoiser"] | {"backbone": backbone}}
         if adapters:
             parts = {name: tensor.to(next(model.denoiser.parameters()).dtype) for name, tensor in adapters.items()}
             save_file(parts, half_written / LORA, metadata={"format": "pt"})
-        card = model.card | {STEPS: model.steps, CHECKSUM: fingerprint(half_written / FULL)}
+        card = described | {STEPS: model.steps, CHECKSUM: fingerprint(find_exported(half_written))}
         _write_json(half_written / "config.json", card)
         (half_written / "README.md").write_text(readme(model, folder.name), encoding="utf-8")
         os.replace(half_written, folder)

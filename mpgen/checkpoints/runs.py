@@ -13,7 +13,7 @@ from mpgen.checkpoints.base import as_stored, fingerprint, own_weights, referenc
 from mpgen.checkpoints.classes import refuse_foreign
 from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
 from mpgen.checkpoints.shards import is_sharded, open_shards
-from mpgen.checkpoints.sources import FULL, Source, load_plain, open_source, read_json
+from mpgen.checkpoints.sources import FULL, Source, find_exported, load_plain, open_source, read_json
 from mpgen.checkpoints.weights import fill
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.encoders.base import Encoders
@@ -121,7 +121,7 @@ def open_trained(path: Path, ema: bool = True) -> Trained:
     path = Path(path)
     if path.is_dir() and not is_sharded(path):
         card = _card_of_folder(path)
-        return Trained(path, card, card[STEPS], open_source(path / FULL))
+        return Trained(path, card, card[STEPS], open_source(find_exported(path)))
     checkpoint = read_checkpoint(path)
     if "mpgen" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of mpgen fit: it does not say what model it holds")
@@ -177,14 +177,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _card_of_folder(folder: Path) -> dict[str, Any]:
-    if not (folder / FULL).is_file():
+    weights = find_exported(folder)
+    if not weights.exists():
         raise UserError(f"{folder} holds no {FULL}: wanted a checkpoint of mpgen fit or a folder of mpgen export")
     card = read_json(folder / "config.json")
     absent = [key for key in (*_CARD_KEYS, STEPS) if key not in card]
     if absent:
         raise UserError(f"{folder / 'config.json'} lacks {', '.join(absent)}: wanted the card that mpgen export wrote")
-    if card.get(CHECKSUM, given := fingerprint(folder / FULL)) != given:
-        raise UserError(f"{folder / FULL} is damaged: it is not what config.json beside it says (sha256)")
+    if weights.name != FULL and card["denoiser"].get("memory") is not None:
+        raise UserError(f"{folder} holds no {FULL}: wanted all that mpgen export wrote, its memory too")
+    if card.get(CHECKSUM, given := fingerprint(weights)) != given:
+        raise UserError(f"{weights} is damaged: it is not what {folder / 'config.json'} says (sha256)")
     return card
 
 

@@ -73,6 +73,11 @@ def find_transformer(path: Path) -> Path:
     return path / "transformer" if (path / "transformer").is_dir() else path
 
 
+def find_exported(folder: Path) -> Path:
+    """All weights in a folder of `mpgen export`: without a memory they are those of the transformer."""
+    return folder / FULL if (folder / FULL).is_file() else folder / "transformer"
+
+
 def in_own_names(source: Source, backbone: Backbone) -> Source:
     """The source under the denoiser's names; what no table knows stays as it is.
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 
 from mpgen.checkpoints import LoadedModel, load_for_generation
+from mpgen.checkpoints.shipped import locate
 from mpgen.configs import missing_file
 from mpgen.errors import UserError
 from mpgen.generation.models import load_pipeline
@@ -35,7 +36,8 @@ class Trained(Weights):
     """The weights of a run of `mpgen fit`.
 
     Args:
-        ckpt_path: a checkpoint, or a run's folder, whose last one is taken; it knows its own encoders.
+        ckpt_path: a checkpoint, a run's folder, whose last one is taken, or the name of weights that come with mpgen.
+            It knows its own encoders.
         ema: use the averaged weights.
     """
 
@@ -44,7 +46,7 @@ class Trained(Weights):
 
     def load(self, device: torch.device, offload: bool) -> LoadedModel:
         last = self.ckpt_path / "checkpoints" / "last.ckpt"
-        path = last if last.exists() else self.ckpt_path
+        path = last if last.exists() else locate(self.ckpt_path)
         if not path.exists():
             raise UserError(f"--ckpt_path {missing_file(path, 'a checkpoint that mpgen fit wrote, or a run folder')}")
         if not offload:

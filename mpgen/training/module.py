@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mpgen import caveats
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
+from mpgen.checkpoints.shipped import locate
 from mpgen.checkpoints.sources import PREFIX
 from mpgen.conditioning import Widths
 from mpgen.data.dataset import VideoBatch
@@ -49,7 +50,8 @@ class LongVideoModule(pl.LightningModule):
         guidance_scale: strength of classifier-free guidance; the value of inference (our choice).
         memory_sections: past sections through which the long-term memory gets gradients.
         target: what a section draws: NextSection (the paper's), or Rehearsal, which teaches the memory (ours).
-        init_from: weights to begin from: a checkpoint of ours or a released folder. `--ckpt_path` is for resuming only.
+        init_from: weights to begin from: a checkpoint of ours, a released folder, or the name of weights that come with
+            mpgen. `--ckpt_path` is for resuming only.
         seed: of the weights' initial values, the noise and the noise levels.
         frozen_dtype: of weights that do not train; bfloat16 halves their memory and wants precision bf16-mixed.
         recompute: what blocks compute again in the backward pass to save memory: nothing, all that is cheap, or all.
@@ -85,7 +87,7 @@ class LongVideoModule(pl.LightningModule):
         self.train_patterns = tuple(train)
         self.clip_norm = clip_norm
         self.guidance_scale = guidance_scale
-        self.init_from = init_from
+        self.init_from = None if init_from is None else locate(init_from)
         self.seed = seed
         self.frozen_dtype = getattr(torch, frozen_dtype)
         self.recompute = recompute
