@@ -1,7 +1,7 @@
 """The LightningModule: one batch of videos, their sections in order, one optimizer step (paper §4.2.3 and §6.4)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,6 +241,8 @@ class LongVideoModule(pl.LightningModule):
             size.fps,
             self.caveats,
         )
+        if data.world is not None:
+            checkpoint["mpgen"]["world"] = asdict(data.world)
         if self.referenced:
             checkpoint["mpgen"]["base"] = self.base
             for name in self.referenced:

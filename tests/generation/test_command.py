@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ from mpgen.errors import UserError
 from mpgen.evaluation.suite import find_videos
 from mpgen.flow import shift_for_tokens
 from mpgen.generation import command
+from mpgen.generation.sizes import OwnSize
+from mpgen.generation.starts.base import Making
+from mpgen.generation.starts.scene import FromScene
 from mpgen.sampling import SAMPLERS, VelocityFn
+from mpgen.sections import Forward
 from mpgen.tensors import Latents
 from mpgen.video.clips import read_video
 from mpgen.world.settings import WorldSettings
@@ -245,3 +250,13 @@ def test_the_folder_of_a_run_stands_for_its_last_checkpoint(trained, tmp_path):
     for name, path in (("run", tmp_path / "run"), ("file", trained)):
         generate(tmp_path / f"{name}.mp4", path, scene="bounce", seconds=0.1, steps=1)
     assert np.array_equal(*(read_video(tmp_path / f"{name}.mp4") for name in ("run", "file")))
+
+
+def test_a_scene_is_of_the_world_that_the_model_was_trained_on(model, tmp_path):
+    seen = {"object_radius": 0.13, "pace": 0.5, "bounce_objects": [1, 1]}
+    starts = []
+    for card in (model.card, model.card | {"world": seen}):
+        making = Making(replace(model, card=card), OwnSize(), False, tmp_path / "out.mp4", Forward, 0)
+        starts.append(FromScene(scene="bounce", seconds=1.0).jobs(making)[0])
+    assert len(starts[1].prompt.split(".")) == 2  # one object
+    assert not np.array_equal(starts[0].start, starts[1].start)

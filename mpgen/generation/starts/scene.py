@@ -13,6 +13,7 @@ from mpgen.world.render import render_scene
 from mpgen.world.settings import WorldSettings
 
 SCENE_FRAMES = 61
+ALIKE = ("bounce_objects", "hidden_seconds", "cue_seconds", "object_radius", "pace")  # as in the world of training
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class FromScene(Start):
 
     def jobs(self, making: Making) -> list[Job]:
         size = making.model.height_px
-        settings = WorldSettings(size_px=size, fps=round(making.model.fps))
+        seen = making.model.card.get("world", {})
+        alike = {key: tuple(seen[key]) if isinstance(seen[key], list) else seen[key] for key in ALIKE if key in seen}
+        settings = WorldSettings(size_px=size, fps=round(making.model.fps), **alike)
         scene = sample_scene(settings, self.scene, SCENE_FRAMES, (making.seed, 2))
         text = self.prompt or scene.caption
         start = render_scene(scene, size)[0]
