@@ -215,13 +215,13 @@ def _layers(backbone: Backbone, shapes: Mapping[str, tuple[int, ...]]) -> dict[s
     layers = {
         name.removesuffix(".weight"): {name: Rows(name, ((0, shape[0]),))}
         for name, shape in shapes.items()
-        if name.endswith(".weight") and len(shape) > 1
+        if name.endswith(".weight")
     }
     for origin in backbone.origin_layers():
         for number in count():
             layer = origin.format(number)
             located = backbone.locate(f"{layer}.weight", num_rows)
-            if located and all(len(shapes[name]) > 1 for name in located):
+            if located:
                 layers[layer] = located
             if not located or layer == origin:
                 break
