@@ -126,3 +126,16 @@ def test_damaged_videos_are_read_or_refused(tmp_path):
         assert finding == "", number
         assert set(found) == set(tool.readers(path, tmp_path))
     assert tool.mutate(files, 0, 3, tmp_path)[0].read_bytes() == tool.mutate(files, 0, 3, tmp_path)[0].read_bytes()
+
+
+def test_the_caches_are_measured_against_the_video_without_one(trained, monkeypatch, capsys):
+    import measure_caches as measure
+
+    monkeypatch.setattr(measure, "FIRST_BLOCK", (0.0, 9.0))
+    monkeypatch.setattr(measure, "MAG", (9.0,))
+    monkeypatch.setattr(sys, "argv", ["measure_caches", str(trained), "--steps=5", "--sections=1", "--scenes=bounce"])
+    measure.main()
+    ratios, _, nothing, most, mag = capsys.readouterr().out.splitlines()
+    assert len(ratios.split(",")) == 5
+    assert [row.split()[2] for row in (nothing, most, mag)] == ["0%", "80%", "60%"]
+    assert float(nothing.split()[3]) > 100

@@ -120,5 +120,7 @@ def _kind_of_weights(model: LoadedModel) -> str:
 
 
 def _say(made: Made, fps: float, how: str) -> str:
-    settings = made.output.with_suffix(".json")
-    return f"{made.output}: {made.frames} frames, {made.frames / fps:.1f} s{how}; settings in {settings}"
+    settings, forwards = made.output.with_suffix(".json"), made.forwards
+    total = forwards.computed + forwards.skipped
+    spared = f"; skipped {forwards.skipped} of {total} forwards" if total else ""
+    return f"{made.output}: {made.frames} frames, {made.frames / fps:.1f} s{how}{spared}; settings in {settings}"

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Literal
 
 from mpgen.checkpoints import LoadedModel
+from mpgen.checkpoints.sources import read_json
 from mpgen.errors import UserError
 from mpgen.flow import shift_for_tokens
+from mpgen.generation.caches import CACHES, Caching
 from mpgen.generation.pipeline import Job
 from mpgen.generation.rollout import Sampling
 from mpgen.options import Options, choose
@@ -30,6 +33,10 @@ class Denoising(Options):
             batch of two. That of training if not given; of released weights theirs, 10 and 5.
         seed: of the noise.
         negative_prompt: what guidance leads away from, where it is two forwards; an empty text if not given.
+        cache: skip forwards that would change little, faster and not lossless: first_block; mag, with --mag_ratios; or
+            mag_calibrate, which skips none and measures those.
+        cache_threshold: how much change is still taken for little; 0.05 for first_block and 0.06 for mag if not given.
+        mag_ratios: the JSON beside a video that was made with --cache mag_calibrate.
     """
 
     sampler: str = "euler"
@@ -38,6 +45,9 @@ class Denoising(Options):
     guidance_scale: float | None = None
     seed: int = 0
     negative_prompt: str | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    mag_ratios: Path | None = None
 
     def __post_init__(self) -> None:
         choose(SAMPLERS, self.sampler, f"--sampler {self.sampler}")
@@ -49,6 +59,7 @@ class Denoising(Options):
             raise UserError(f"--shift {self.shift:g}: wanted more than 0 and at most {MAX_SHIFT:g}, or auto")
         if self.guidance_scale is not None and not (isfinite(self.guidance_scale) and self.guidance_scale >= 0):
             raise UserError(f"--guidance_scale {self.guidance_scale:g}: wanted 0 or more")
+        self._caching()
 
     def of(self, model: LoadedModel, job: Job, usual_shift: float | Literal["auto"]) -> Sampling:
         """What the rollout of a job is asked for."""
@@ -64,7 +75,35 @@ class Denoising(Options):
             )
         asked = usual_shift if self.shift is None else self.shift
         shift = _shift_for(model, job) if asked == "auto" else float(asked)
-        return Sampling(SAMPLERS[self.sampler], self.steps, shift, scale, self.seed, self.negative_prompt or "")
+        return Sampling(
+            SAMPLERS[self.sampler], self.steps, shift, scale, self.seed, self.negative_prompt or "", self._caching()
+        )
+
+    def _caching(self) -> Caching | None:
+        if self.cache is None:
+            if self.cache_threshold is not None or self.mag_ratios is not None:
+                raise UserError("--cache_threshold and --mag_ratios belong to a cache: wanted --cache with them")
+            return None
+        choose(CACHES, self.cache, f"--cache {self.cache}")
+        if self.cache_threshold is not None and not (isfinite(self.cache_threshold) and self.cache_threshold >= 0):
+            raise UserError(f"--cache_threshold {self.cache_threshold:g}: wanted 0 or more")
+        if (self.cache == "mag") != (self.mag_ratios is not None):
+            raise UserError(
+                "--cache mag needs --mag_ratios, which no other cache takes: they are measured once for a model, by "
+                "--cache mag_calibrate"
+            )
+        ratios = () if self.mag_ratios is None else _read_ratios(self.mag_ratios)
+        return Caching(self.cache, self.cache_threshold, ratios)
+
+
+def _read_ratios(path: Path) -> tuple[float, ...]:
+    ratios = read_json(path).get("mag_ratios")
+    if not isinstance(ratios, list) or not ratios:
+        raise UserError(f"--mag_ratios {path} holds none: wanted the JSON of a video made with --cache mag_calibrate")
+    for ratio in ratios:
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not (isfinite(ratio) and ratio > 0):
+            raise UserError(f"--mag_ratios {path}: {str(ratio)[:30]!r} is no ratio: wanted numbers above 0")
+    return tuple(map(float, ratios))
 
 
 def _shift_for(model: LoadedModel, job: Job) -> float:

@@ -22,6 +22,7 @@ from mpgen import __version__
 from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
 from mpgen.conditioning import Conditioning
+from mpgen.generation.caches import Forwards
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, Script, rollout
@@ -68,12 +69,14 @@ class Made:
         frames: frames in it, the first one and the known ones included.
         interrupted: stopped by the user before all sections were there.
         seconds_per_section: wall time of each section, decoding and writing included.
+        forwards: what a cache computed and skipped.
     """
 
     output: Path
     frames: int
     interrupted: bool
     seconds_per_section: tuple[float, ...]
+    forwards: Forwards
 
 
 def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: bool = True) -> Made:
@@ -88,13 +91,13 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
 
     bar = tqdm(total=job.num_sections, unit="section", desc=job.output.name, disable=not progress)
     height, width = job.start.shape[:2]
-    frames, times, interrupted = 0, [], False
+    frames, times, interrupted, forwards = 0, [], False, Forwards()
 
     def count(seconds: float) -> None:
         times.append(seconds)
         bar.update()
 
-    made = stream_frames(model, job, sampling, count)
+    made = stream_frames(model, job, sampling, count, forwards)
     first = next(made)  # what cannot be made fails here, before a file is begun
     job.output.parent.mkdir(parents=True, exist_ok=True)
     job.output.with_suffix(".json").unlink(missing_ok=True)  # of the one before: it would call a half video whole
@@ -110,13 +113,21 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
         except KeyboardInterrupt:
             interrupted = True
     record = card | {"frames": frames, "interrupted": interrupted, "seconds_per_section": [round(t, 4) for t in times]}
+    if sampling.cache is not None:
+        record["forwards"] = {"computed": forwards.computed, "skipped": forwards.skipped}
+    if forwards.ratios:
+        record["mag_ratios"] = [round(ratio, 5) for ratio in forwards.mean_ratios]
     with replacing(job.output.with_suffix(".json")) as half_written:
         half_written.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return Made(job.output, frames, interrupted, tuple(times))
+    return Made(job.output, frames, interrupted, tuple(times), forwards)
 
 
 def stream_frames(
-    model: LoadedModel, job: Job, sampling: Sampling, after_section: Callable[[float], None] = lambda seconds: None
+    model: LoadedModel,
+    job: Job,
+    sampling: Sampling,
+    after_section: Callable[[float], None] = lambda seconds: None,
+    forwards: Forwards | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The frames of `job`, the given ones first, each as soon as it is there.
 
@@ -125,6 +136,7 @@ def stream_frames(
         job: which; its `output` is not used.
         sampling: how.
         after_section: is told the wall time of each section, in seconds, once its frames were taken.
+        forwards: counts what a cache skips.
     """
     device = next(model.denoiser.parameters()).device
     layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
@@ -137,8 +149,9 @@ def stream_frames(
     yield from () if job.known is None else job.known
     with _scratch() as past:
         script = None if job.prompts is None else Script(conditionings, _store(past, "script"))
+        first = conditionings[0]
         sections = rollout(
-            model.denoiser, start, conditionings[0], job.num_sections, sampling, known, layout, end, script
+            model.denoiser, start, first, job.num_sections, sampling, known, layout, end, script, forwards
         )
         clips = stream_clips(
             model.encoders.vae,

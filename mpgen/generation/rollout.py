@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from mpgen.backbones.base import Context
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
 from mpgen.errors import FailedError
+from mpgen.generation.caches import Caching, Forwards, cached
 from mpgen.generation.store import LatentStore
 from mpgen.past import Past
 from mpgen.sampling import Level, Sampler
@@ -29,6 +31,7 @@ class Sampling:
         guidance_scale: strength of classifier-free guidance.
         seed: of the noise; section k of a video always begins from the same noise.
         negative_prompt: what guidance leads away from, where it is a second forward; the pipeline encodes it.
+        cache: skips forwards that would change little; None for none.
     """
 
     sampler: Sampler
@@ -37,6 +40,7 @@ class Sampling:
     guidance_scale: float
     seed: int
     negative_prompt: str = ""
+    cache: Caching | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def rollout(
     layout: Layout | None = None,
     end: Still | None = None,
     script: Script | None = None,
+    forwards: Forwards | None = None,
 ) -> Iterator[Latents]:
     """The sections of a video, each as soon as it is clean.
 
@@ -77,7 +82,9 @@ def rollout(
         layout: in which order the sections are made; that of training if None.
         end: the last image's latents, for layouts that take one.
         script: other conditioning for some sections.
+        forwards: counts what a cache skips.
     """
+    forwards = Forwards() if forwards is None else forwards
     dtype = next(denoiser.parameters()).dtype
     start, end = start.to(dtype), None if end is None else end.to(dtype)
     layout = (denoiser.layout if layout is None else layout).for_video(len(known) + num_sections)
@@ -92,7 +99,7 @@ def rollout(
         past = prompt.turn(past, stage.sections[-1] - len(known))
         if stage.joining is not None:
             noisy.append(_noise(shape, sampling.seed, stage.joining).to(start.device))
-        noisy = _denoise(denoiser, past, stage, prompt.conditioning, sampling, noisy)
+        noisy = _denoise(denoiser, past, stage, prompt.conditioning, sampling, noisy, forwards)
         if stage.finished is None:
             continue
         clean = noisy.pop(0)
@@ -136,6 +143,7 @@ def _denoise(
     conditioning: Conditioning,
     sampling: Sampling,
     noisy: Sequence[Latents],
+    forwards: Forwards,
 ) -> list[Latents]:
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
     context, guidance = past.pack(len(stage.sections)), conditioning.guidance_scale
@@ -146,7 +154,10 @@ def _denoise(
         velocity_fn = _Guided(_Velocity(denoiser, context.repeated(2), both), guidance)
     first = denoiser.backbone.config.first_sigma
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages, first)
-    x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, torch.cat(list(noisy), 2), levels)
+    x = torch.cat(list(noisy), 2)
+    num_tokens = context.tokens.shape[1] + prod(denoiser.backbone.grid(x))
+    with cached(denoiser.backbone.blocks, sampling.cache, len(levels) - 1, num_tokens, forwards):
+        x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, x, levels)
     return list(x.chunk(len(noisy), 2))
 
 
