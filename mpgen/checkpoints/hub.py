@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from mpgen.checkpoints.plain import one_line
+from mpgen.checkpoints.shipped import locate
 from mpgen.checkpoints.sources import FULL
 from mpgen.errors import UserError
 
@@ -19,17 +20,17 @@ RELEASED = ("*.json", "*.safetensors", "*.txt", "*.model")  # of a whole pipelin
 def local_folder(source: Path | str, revision: str | None = None) -> Path:
     """The file or folder itself where there is one, else the snapshot of a repository on the Hub.
 
-    Of a folder that `mpgen export` wrote only what is needed is fetched: not the part for diffusers, which holds most
+    Of a folder that `mpgen export` wrote only what is needed is fetched: not the part for diffusers where it holds most
     weights a second time.
 
     Args:
-        source: a path, or a repository's id such as owner/name.
+        source: a path, the name of weights that come with mpgen, or a repository's id such as owner/name.
         revision: a branch, tag or commit of the repository; its main branch if None.
 
     Raises:
         UserError: when it is neither, or cannot be fetched.
     """
-    path = Path(source)
+    path = locate(Path(source))
     if path.exists():
         return path
     name = str(source)

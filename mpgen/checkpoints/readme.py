@@ -53,7 +53,7 @@ def readme(model: LoadedModel, name: str) -> str:
         *(f"> **Caveat.** {caveat}\n" for caveat in card.get("caveats", ())),
         "## Use\n",
         USE.format(name=name) + "\n",
-        "`transformer/` is the backbone alone, without the memory, for diffusers.\n",
+        "`transformer/` is the backbone alone, for diffusers, which knows no long-term memory.\n",
         "## Licence\n",
         "Where it was trained on from released weights, their licence holds for it too: "
         f"{LICENCES[type(denoiser.backbone.config)]}. Name your own beside it, and the data.\n",

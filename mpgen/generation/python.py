@@ -29,6 +29,7 @@ from mpgen.outputs import check_file
 from mpgen.sections import Forward
 from mpgen.video.pictures import cover, read_picture, to_rgb
 
+DENOISER = "denoiser"  # a key of the card that `mpgen export` writes, and of no released one
 Picture = Path | str | Image.Image | np.ndarray
 
 
@@ -161,8 +162,11 @@ class MemoryPackPipeline:
 
 def _is_released(path: Path) -> bool:
     """Whether released weights are there, and not what `mpgen fit` or `mpgen export` wrote."""
+    exported = (path / FULL).exists() or (
+        (path / "config.json").exists() and DENOISER in read_json(path / "config.json")
+    )
     described = find_transformer(path) / "config.json"
-    return not (path / FULL).exists() and described.exists() and "_class_name" in read_json(described)
+    return not exported and described.exists() and "_class_name" in read_json(described)
 
 
 def _picture(image: Picture) -> Image.Image:

@@ -15,7 +15,7 @@ from mpgen.checkpoints.command import export
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
 from mpgen.generation.pipeline import stream_frames
-from mpgen.generation.python import MemoryPackPipeline
+from mpgen.generation.python import MemoryPackPipeline, _is_released
 from mpgen.video.clips import read_video
 
 DENOISING = Denoising(steps=1, seed=3)
@@ -90,6 +90,14 @@ def test_what_cannot_be_made_is_one_line(pipeline, picture, given, complaint):
 def test_a_checkpoint_takes_no_other_memory(trained):
     with pytest.raises(UserError, match="wanted no memory, encoders or lora"):
         MemoryPackPipeline.from_pretrained(trained, memory=trained)
+
+
+def test_an_export_without_a_memory_is_no_released_folder(tmp_path):
+    (tmp_path / "transformer").mkdir()
+    (tmp_path / "transformer" / "config.json").write_text('{"_class_name": "HeliosTransformer3DModel"}')
+    assert _is_released(tmp_path)
+    (tmp_path / "config.json").write_text('{"denoiser": {}}')
+    assert not _is_released(tmp_path)
 
 
 def test_it_is_imported_from_the_package_and_only_when_asked_for():
