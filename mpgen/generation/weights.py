@@ -61,7 +61,7 @@ class Released(Weights):
     """Released weights in the place of a checkpoint.
 
     Args:
-        model: a folder with released FramePack or HunyuanVideo weights.
+        model: a folder with released weights: FramePack, HunyuanVideo, Helios or Wan.
         memory: a checkpoint of `mpgen fit` or a folder of `mpgen export`, whose weights override those.
         encoders: the released pipeline's folder with autoencoder, text and image encoders, if elsewhere.
         lora: a LoRA file to merge, or several as [one.safetensors,two.safetensors].
