@@ -59,6 +59,19 @@ class Conditioning:
         """The same with another guidance scale."""
         return replace(self, guidance_scale=scale)
 
+    def cut(self, videos: slice) -> "Conditioning":
+        """That of some of the videos; texts stay as long as the longest of all."""
+        pooled, image = (None if features is None else features[videos] for features in (self.pooled, self.image))
+        negative = None if self.negative is None else self.negative.cut(videos)
+        return replace(
+            self,
+            text=self.text[videos],
+            text_mask=self.text_mask[videos],
+            pooled=pooled,
+            image=image,
+            negative=negative,
+        )
+
     def above_negative(self) -> "Conditioning":
         """One batch: these videos, then the same with the negative branch's features; shorter texts are padded."""
         other = self.negative

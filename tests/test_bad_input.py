@@ -124,6 +124,12 @@ ROWS = [
     ("validate", "model.forcing"),
     # what the machine cannot take
     ("fit --config small.yaml --trainer.devices 9999", "trainer.devices 9999: wanted 1 to"),
+    ("fit --config small.yaml --trainer.accumulate_grad_batches 2", "wanted model.accumulate_batches, batches of"),
+    ("fit --config small.yaml --trainer.gradient_clip_val 1", "cannot work here: wanted model.clip_norm"),
+    ("fit --config small.yaml --trainer.gradient_clip_algorithm norm", "cannot work here: wanted model.clip_norm"),
+    ("fit --config small.yaml --trainer.overfit_batches 2", "cannot work here: wanted trainer.limit_train_batches"),
+    ("fit --config small.yaml --model.accumulate_batches 0", "accumulate_batches 0 of 2 videos (data.batch_size)"),
+    ("fit --config small.yaml --data.accumulate_batches 2", "data.accumulate_batches"),
     ("fit --config small.yaml --trainer.devices 0", "trainer.devices 0: wanted 1 to"),
     ("fit --config small.yaml --data.num_workers 9999", "data.num_workers 9999: wanted 0 to"),
     ("fit --config small.yaml --data.num_workers -1", "data.num_workers -1: wanted 0 to"),

@@ -37,7 +37,8 @@ class VideoDataModule(LightningDataModule):
         fps: frames per second; other rates are resampled.
         section_latent_frames: latent frames of a section, the layout's `section`.
         max_sections: longer videos are cut here.
-        batch_size: videos a rank takes in one step.
+        batch_size: videos a rank takes at a time.
+        accumulate_batches: batches of one step, the model's `accumulate_batches`; they come as one.
         curriculum: which videos come first.
         num_workers: processes that read the cache, and that decode what is not in it yet.
         seed: another seed gives another order.
@@ -58,6 +59,7 @@ class VideoDataModule(LightningDataModule):
         section_latent_frames: int = 4,
         max_sections: int = 8,
         batch_size: int = 16,
+        accumulate_batches: int = 1,
         curriculum: Curriculum = Sorted(),  # noqa: B008 (frozen)
         num_workers: int = 0,
         seed: int = 0,
@@ -70,12 +72,18 @@ class VideoDataModule(LightningDataModule):
         self.prepare_data_per_node = not shared_disk
         if not 1 <= batch_size <= MAX_BATCH:
             raise UserError(f"data.batch_size {batch_size}: wanted 1 to {MAX_BATCH} videos")
+        if not 1 <= accumulate_batches <= MAX_BATCH // batch_size:
+            raise UserError(
+                f"model.accumulate_batches {accumulate_batches} of {batch_size} videos (data.batch_size): wanted at "
+                f"least 1, and at most {MAX_BATCH} videos in all"
+            )
         check_processes(num_workers, "data.num_workers", at_least=0)
         self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
         self.settings = CacheSettings(
             height_px, width_px, float(fps), max_sections, section_latent_frames, dtype, sections_alone
         )
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
+        self.step_size = batch_size * accumulate_batches  # videos a rank takes in one step
         self.index: CacheIndex | None = None
         self._loader: ResumableLoader | None = None
         self._resume: Position | None = None
@@ -139,7 +147,7 @@ class VideoDataModule(LightningDataModule):
         return {
             "epoch": self._loader.begun_epoch,
             "batch": self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-            "group_size": self.batch_size * self._ranks()[0],
+            "group_size": self.step_size * self._ranks()[0],
             "plan": self._plan_hash(),
             "content": self._content_hash(),
         }
@@ -162,7 +170,7 @@ class VideoDataModule(LightningDataModule):
             )
         epoch, group_size = state["epoch"], state["group_size"]
         saved = Position(epoch, state["batch"], len(self._plan(epoch, group_size)))
-        new_size = self.batch_size * self._ranks()[0]
+        new_size = self.step_size * self._ranks()[0]
         self._resume = saved.regrouped(group_size, new_size, len(self._plan(epoch)))
         if self._loader is not None:  # some strategies restore after the first look at the data
             self._loader.resume = self._resume.next_batch
@@ -209,7 +217,7 @@ class VideoDataModule(LightningDataModule):
     def _plan(self, epoch: int, group_size: int | None = None) -> Groups:
         """The groups of an epoch; `group_size` is that of this run if not given."""
         counts = [entry.num_sections for entry in self._entries("train")]
-        world_size, batch_size = (self._ranks()[0], self.batch_size) if group_size is None else (1, group_size)
+        world_size, batch_size = (self._ranks()[0], self.step_size) if group_size is None else (1, group_size)
         return plan_epoch(
             counts,
             world_size=world_size,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -51,6 +51,23 @@ class VideoBatch:
             self.captions,
             self.num_given,
         )
+
+    def parts(self, count: int) -> list["VideoBatch"]:
+        """So many batches of equal numbers of videos, which are these."""
+        size, rest = divmod(len(self.uids), count)
+        assert not rest, f"{len(self.uids)} videos do not make {count} equal batches"
+        cuts = [slice(first, first + size) for first in range(0, len(self.uids), size)]
+        return [
+            replace(
+                self,
+                start=self.start[cut],
+                latents=self.latents[cut],
+                conditioning=self.conditioning.cut(cut),
+                uids=self.uids[cut],
+                captions=self.captions[cut],
+            )
+            for cut in cuts
+        ]
 
 
 class CachedVideos(Dataset[VideoBatch]):

@@ -165,11 +165,14 @@ class Pace:
         return max(self.compute, self.traffic)
 
 
-def pace(network: Network, machines: Machines, trial: DryRun, assumed: Assumptions, num_sections: int) -> Pace:
-    """Of a step whose videos have so many sections."""
-    traffic = traffic_bytes(network, machines, num_sections)
+def pace(
+    network: Network, machines: Machines, trial: DryRun, assumed: Assumptions, num_sections: int, batches: int = 1
+) -> Pace:
+    """Of a step of so many batches, whose videos have so many sections."""
+    traffic = traffic_bytes(network, machines, num_sections * batches)
     return Pace(
-        trial.flops(num_sections) / (assumed.mfu * assumed.peak_flops), traffic / (assumed.bandwidth_gb_s * 1e9)
+        batches * trial.flops(num_sections) / (assumed.mfu * assumed.peak_flops),
+        traffic / (assumed.bandwidth_gb_s * 1e9),
     )
 
 

@@ -21,7 +21,7 @@ class Videos:
         height_px, width_px: of the pictures.
         max_sections: of the longest video.
         mean_sections: of a video, on average.
-        batch_size: videos that a GPU takes in one step.
+        batch_size: videos that a GPU takes at a time.
         steps: of the whole run; None where nothing says it.
         latent_px: side of a latent.
         text_tokens, image_tokens: the most that the encoders give; no image tokens where the backbone takes none.
@@ -107,8 +107,9 @@ def _machine_lines(
     need = memory_need(module, network, machines, chosen)
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(need).items() if size)
     spread = f"spread over all {machines.gpus} (fsdp2)" if machines.sharded else "whole on each"
-    speed = pace(network, machines, chosen, assumed, round(videos.mean_sections))
-    received = traffic_bytes(network, machines, round(videos.mean_sections))
+    sections, batches = round(videos.mean_sections), module.accumulate_batches
+    speed = pace(network, machines, chosen, assumed, sections, batches)
+    received = traffic_bytes(network, machines, sections * batches)
     length = "how many steps is not said (--steps)"
     if videos.steps is not None:
         length = f"{videos.steps:,} steps: {videos.steps * speed.step / DAY_SECONDS:.2f} days"
@@ -119,7 +120,7 @@ def _machine_lines(
         "memory": f"{need.total / GIB:.1f} GiB a GPU: {parts}; {_verdict(need, assumed)}",
         "traffic": f"{received / 1e9:.3g} GB to each GPU a step, {speed.traffic:.3g} s beside "
         f"{speed.compute:.3g} s of computing",
-        "time": f"{speed.step:.3g} s a step of {videos.batch_size * machines.gpus} video(s); {length}",
+        "time": f"{speed.step:.3g} s a step of {videos.batch_size * batches * machines.gpus} video(s); {length}",
     }
 
 

@@ -29,7 +29,6 @@ from mpgen.data.datamodule import VideoDataModule
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.faults import explain, innermost, list_classes, refuse_nulls
-from mpgen.machine import check_devices
 from mpgen.parser import spell_flags
 from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
@@ -40,12 +39,14 @@ from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_who
 from mpgen.training.module import LongVideoModule
 from mpgen.training.ownership import changed_identity, owned
 from mpgen.training.parameters import select_trainable
+from mpgen.training.trainer_flags import check_trainer
 
 # What follows from what: the key on the left cannot be given.
 LINKS = {
     "trainer.default_root_dir": "run",
     "data.section_latent_frames": "model.denoiser.layout.section",
     "data.sections_alone": "model.denoiser.layout.alone",
+    "data.accumulate_batches": "model.accumulate_batches",
 }
 
 WEIGHTS = (
@@ -127,9 +128,7 @@ class MpgenCLI(LightningCLI):
             raise self._explained(error) from error
 
     def instantiate_classes(self) -> None:
-        accelerator = self.trainer_settings["accelerator"]
-        on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
-        check_devices(self.trainer_settings["devices"], on_cpu)
+        check_trainer(self.trainer_settings)
         self.instantiate_model_and_data()
         self._check_files()
         try:

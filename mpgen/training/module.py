@@ -1,4 +1,4 @@
-"""The LightningModule: one batch of videos, their sections in order, one optimizer step (paper §4.2.3 and §6.4)."""
+"""The LightningModule: a batch of videos, or a few, their sections in order, one optimizer step (§4.2.3, §6.4)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
@@ -27,7 +27,7 @@ from mpgen.training.forcing import Forcing
 from mpgen.training.logs import section_metrics
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.nonfinite import FiniteSteps
-from mpgen.training.objective import Objective, SectionLoss
+from mpgen.training.objective import Objective, SectionLoss, joined
 from mpgen.training.parallel import Distribution, Replicated
 from mpgen.training.parameters import Trainable, frozen_at_random, select_trainable
 from mpgen.training.resuming import Settings
@@ -46,6 +46,8 @@ class LongVideoModule(pl.LightningModule):
         optimizer: made from the named parameters that train.
         lr_scheduler: stepped once after every optimizer step.
         train: shell patterns of the parameters that train, such as ["*"] or ["memory.*"].
+        accumulate_batches: batches of `data.batch_size` videos whose gradients make one step, on each rank; all of a
+            step have as many sections. The step is that of one batch of all their videos, in the memory of one of them.
         clip_norm: gradients are clipped to this global norm.
         guidance_scale: strength of classifier-free guidance; the value of inference (our choice).
         memory_sections: past sections through which the long-term memory gets gradients.
@@ -67,6 +69,7 @@ class LongVideoModule(pl.LightningModule):
         optimizer: Callable[[Iterable], Optimizer],
         lr_scheduler: Callable[[Optimizer], LRScheduler],
         train: Sequence[str] = ("*",),
+        accumulate_batches: int = 1,
         clip_norm: float = 1.0,
         guidance_scale: float = 10.0,
         memory_sections: int = 2,
@@ -85,6 +88,7 @@ class LongVideoModule(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.train_patterns = tuple(train)
+        self.accumulate_batches = accumulate_batches
         self.clip_norm = clip_norm
         self.guidance_scale = guidance_scale
         self.init_from = None if init_from is None else locate(init_from)
@@ -158,12 +162,16 @@ class LongVideoModule(pl.LightningModule):
             rank_zero_info(f"the config differs from the checkpoint and counts from here on: {changed}")
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> None:
-        """Backward after every section, one optimizer step after the last (§4.2.3)."""
+        """Backward after every section, one optimizer step after the last (§4.2.3).
+
+        A Lightning batch is all of a step's, so no step, checkpoint or stop ever falls between two parts of one.
+        """
         optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        sections = []
+        found = []
         for section in self._in_lock_step(batch):
-            self.manual_backward(section.loss / self._num_stages(batch))
-            sections.append(section)
+            self.manual_backward(section.loss / (self._num_stages(batch) * self.accumulate_batches))
+            found.append(section)
+        sections = joined(found)
         gradient_norm = self._reduce_and_clip_gradients()
         learning_rate = optimizer.param_groups[0]["lr"]
         if self.finite.allow(gradient_norm, sections, batch.uids, self.global_step):
@@ -184,16 +192,19 @@ class LongVideoModule(pl.LightningModule):
         self.log_dict(metrics, batch_size=len(batch.uids), rank_zero_only=True)
 
     def _in_lock_step(self, batch: VideoBatch) -> Iterator[SectionLoss]:
-        """The losses of a batch; between two of them, what other ranks and whoever watches the run must know."""
+        """The losses of a step's batches; between two, what other ranks and whoever watches the run must know."""
         self.distribution.check_lock_step(batch.num_sections, self.global_step, self.device)
-        self.position = f"forward of section {batch.num_given}"
         last = batch.num_given + self._num_stages(batch) - 1
         noise = KeyedNoise(self.seed, self.global_step)
-        for section in self.objective.losses(self.denoiser, self._guided(batch), noise):
-            self.position = f"backward of section {section.number}"
-            self.distribution.before_backward(self.denoiser, last=section.number == last)
-            yield section
-            self.position = f"forward of section {section.number + 1}"
+        parts = self._guided(batch).parts(self.accumulate_batches)
+        for number, part in enumerate(parts):
+            of = f" of batch {number + 1} of {len(parts)}" if len(parts) > 1 else ""
+            self.position = f"forward of section {batch.num_given}{of}"
+            for section in self.objective.losses(self.denoiser, part, noise):
+                self.position = f"backward of section {section.number}{of}"
+                self.distribution.before_backward(self.denoiser, part is parts[-1] and section.number == last)
+                yield section
+                self.position = f"forward of section {section.number + 1}{of}"
         self.position = "optimizer step"
 
     def _num_stages(self, batch: VideoBatch) -> int:

@@ -4,7 +4,7 @@ A generator, so that the caller can run the backward pass of a section before th
 section's graph is alive. Plain PyTorch; Lightning only drives it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,6 +42,25 @@ class SectionLoss:
     per_video: Float[Tensor, " b"]
     sigma: Float[Tensor, " b"]
     carried_error: Float[Tensor, " b"] | None
+
+
+def joined(found: Sequence[SectionLoss]) -> list[SectionLoss]:
+    """The losses of several batches of equal size as those of one of all their videos."""
+    by_number: dict[int, list[SectionLoss]] = {}
+    for section in found:
+        by_number.setdefault(section.number, []).append(section)
+    return [parts[0] if len(parts) == 1 else _of_all_videos(parts) for parts in by_number.values()]
+
+
+def _of_all_videos(parts: Sequence[SectionLoss]) -> SectionLoss:
+    carried = [part.carried_error for part in parts if part.carried_error is not None]
+    return SectionLoss(
+        parts[0].number,
+        torch.stack([part.loss.detach() for part in parts]).mean(),
+        torch.cat([part.per_video for part in parts]),
+        torch.cat([part.sigma for part in parts]),
+        torch.cat(carried) if carried else None,
+    )
 
 
 @dataclass(frozen=True)

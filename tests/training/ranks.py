@@ -52,11 +52,12 @@ class Losses:
         )[1]
 
 
-def small_data(world: str, batch_size: int) -> VideoDataModule:
+def small_data(world: str, batch_size: int, accumulate: int) -> VideoDataModule:
     """The videos of conftest's small world."""
     return VideoDataModule(
         Path(world) / "manifest.csv", Path(world) / "cache", TinyEncoders(), height_px=SIZE_PX, width_px=SIZE_PX,
         fps=FPS, section_latent_frames=2, max_sections=3, batch_size=batch_size, curriculum=Shuffled(),
+        accumulate_batches=accumulate,
     )  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def train(job: dict[str, Any], world: str, world_size: int, strategy: Any = "aut
         train=job["train"],
         clip_norm=job["clip_norm"],
         recompute=job["recompute"],
+        accumulate_batches=job.get("accumulate", 1),
         memory_sections=1,
         init_from=Path(job["init_from"]),
         optimizer=partial(torch.optim.AdamW, lr=1e-3, eps=1e-4),
@@ -75,7 +77,7 @@ def train(job: dict[str, Any], world: str, world_size: int, strategy: Any = "aut
     losses = Losses()
     losses(module)
     fit(
-        module, small_data(world, 2 // world_size), Path(job["folder"]), job["steps"],
+        module, small_data(world, 2 // world_size, job.get("accumulate", 1)), Path(job["folder"]), job["steps"],
         ckpt_path=Path(job["resume"]) if job["resume"] else None,
         devices=world_size, strategy=strategy, plugins=[RunCheckpoints()],
     )  # fmt: skip

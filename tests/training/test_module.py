@@ -11,6 +11,8 @@ from mpgen.errors import UserError
 from mpgen.training import module as module_file
 from mpgen.training.forcing import DirectForcing, TeacherForcing
 from mpgen.training.noise import KeyedNoise
+from mpgen.training.objective import Objective
+from mpgen.training.targets import Rehearsal
 
 
 class Watcher(pl.Callback):
@@ -209,3 +211,25 @@ def test_pictures_that_patches_do_not_tile_are_an_error_that_names_the_size(
     module = make_module(denoiser=replace(config, memory=None, backbone=replace(config.backbone, patch_size=3)))
     with pytest.raises(UserError, match=r"32x32.*multiples of 24"):
         fit(module, make_small_data(), tmp_path, 1)
+
+
+def test_accumulated_batches_make_the_steps_of_one_large_batch_and_a_resumed_run_loses_none(
+    fit, make_module, make_small_data, tmp_path, count_calls
+):
+    large, first, second = Watcher(), Watcher(), Watcher()
+    whole = make_module(target=Rehearsal(0.5))
+    fit(whole, make_small_data(4), tmp_path / "large", 4, callbacks=[large])
+    calls = count_calls(Objective, "losses")
+    for watcher, steps, checkpoint in ((first, 1, None), (second, 4, tmp_path / "small" / "last.ckpt")):
+        parted = make_module(target=Rehearsal(0.5), accumulate_batches=2)
+        data = make_small_data(2, accumulate_batches=2)
+        trainer = fit(parted, data, tmp_path / "small", steps, callbacks=[watcher], ckpt_path=checkpoint)
+    assert [len(batch.uids) for _, _, batch, _ in calls] == [2] * 8
+    assert trainer.global_step == 4
+    logged = first.logged + second.logged
+    for one, other in zip(large.logged, logged, strict=True):
+        assert other.keys() <= one.keys()  # a resumed run has not logged what only earlier steps had
+        for name in other:
+            assert other[name] == pytest.approx(one[name], rel=1e-3, abs=1e-5), name
+    for name, tensor in weights(whole).items():
+        torch.testing.assert_close(weights(parted)[name], tensor, rtol=1e-3, atol=1e-4)

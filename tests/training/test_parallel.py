@@ -27,8 +27,8 @@ JOBS = {
     "direct, stage 2, clipped": {
         "forcing": "DirectForcing", "train": STAGE_2, "clip_norm": 0.02, "recompute": "none", "lora": 0,
     },
-    "direct, everything, clipped, recomputed": {
-        "forcing": "DirectForcing", "train": ["*"], "clip_norm": 0.02, "recompute": "full", "lora": 0,
+    "direct, everything, clipped, recomputed, accumulated": {
+        "forcing": "DirectForcing", "train": ["*"], "clip_norm": 0.02, "recompute": "full", "lora": 0, "accumulate": 2,
     },
 }  # fmt: skip
 
