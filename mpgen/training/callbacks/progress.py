@@ -52,7 +52,8 @@ class ClosingWords(pl.Callback):
         run = Path(trainer.default_root_dir)
         minutes, seconds = divmod(round(time.monotonic() - self.began), 60)
         checkpoint = next((c.last_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)), "")
-        samples = next((c.written for c in trainer.callbacks if isinstance(c, SampleVideos)), [])
+        sampler = next((c for c in trainer.callbacks if isinstance(c, SampleVideos)), None)
+        samples, own = ([], []) if sampler is None else (sampler.written, sampler.written_own)
         how = "stopped" if trainer.interrupted else "done"
         lines = [f"{how}: steps {self.first_step} to {trainer.global_step} in {minutes} min {seconds:02d} s"]
         if checkpoint:
@@ -60,6 +61,8 @@ class ClosingWords(pl.Callback):
             lines.append(f"  checkpoint   {_shown(Path(checkpoint))}{step}")
         if samples:
             lines.append(f"  samples      {_shown(samples[0].parent)} ({len(samples)} mp4, left the truth, right ours)")
+        if own:
+            lines.append(f"  prompts      {_shown(own[0].parent)} ({len(own)} mp4)")
         if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
             lines.append(f"  TensorBoard  tensorboard --logdir {_shown(run)}")
         if checkpoint:

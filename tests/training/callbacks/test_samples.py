@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mpgen.errors import UserError
 from mpgen.generation.pipeline import to_frames
 from mpgen.training.callbacks.ema import EMA
 from mpgen.training.callbacks.samples import SampleVideos, _slug
@@ -91,6 +93,32 @@ def test_tensorboard_shows_the_samples_as_animations(run, tmp_path):
     picture = events.Images(f"samples/{sampler.written[0].stem}")[0].encoded_image_string
     assert picture.startswith(b"GIF89a")
     assert "samples/seconds" in events.Tags()["scalars"]
+
+
+def test_prompts_of_ones_own_are_made_from_their_images_and_are_as_long_as_they_say(run, tmp_path):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:, :, 0] = 200
+    Image.fromarray(picture).save(tmp_path / "red.png")
+    (tmp_path / "own.csv").write_text("name,image,prompt,seconds\nmine,red.png,a red wall,0.6\nshort,red.png,,\n")
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    sampler = SampleVideos(num_videos=1, num_sections=1, steps=1, prompts=tmp_path / "own.csv")
+    run(sampler, logger=logger, log_every_n_steps=1)
+    logger.finalize("success")
+    folder = tmp_path / "samples" / "step00000002"
+    assert sampler.written_own == [folder / "prompts" / "00_mine.mp4", folder / "prompts" / "01_short.mp4"]
+    assert [path.parent for path in sampler.written] == [folder]
+    videos = [read_video(path) for path in sampler.written_own]
+    assert [video.shape for video in videos] == [(17, 32, 32, 3), (9, 32, 32, 3)]
+    seen = videos[0][0].mean((0, 1))
+    assert seen[0] > 100 > max(seen[1:])  # begins with the red start image
+    assert read_metadata(sampler.written_own[0])["title"] == "a red wall"
+    assert {"prompts/00_mine", "prompts/01_short"} <= set(EventAccumulator(str(tmp_path)).Reload().Tags()["images"])
+
+
+def test_a_prompt_whose_image_is_missing_is_refused_before_anything_begins(tmp_path):
+    (tmp_path / "own.csv").write_text("name,image,prompt\nmine,gone.png,a wall\n")
+    with pytest.raises(UserError, match=r"own\.csv row 1: image .*gone\.png does not exist"):
+        SampleVideos(prompts=tmp_path / "own.csv")
 
 
 def test_a_caption_becomes_a_file_name():
