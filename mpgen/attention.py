@@ -2,16 +2,20 @@
 
 `sdpa` is torch's own and does everything. `onednn` computes long attention on a CPU as plain matrix products in oneDNN,
 which has kernels for every make of processor; torch's products there come from MKL, which is fast on Intel's alone. So
-which of the two is faster depends on the machine, and is measured once in each process where it matters.
+which of the two is faster depends on the machine, and is measured once in each process where it matters. The others are
+used only where they are asked for, with `using` or `mpgen generate --attention`.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import product
 from types import MappingProxyType
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +35,50 @@ LONG, QUERIES = 1024, 192
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute attention.
+    """One way to compute attention, and what it supports.
 
     Args:
         compute: heads of queries, keys and values, and a mask, to mixed values.
-        supports: whether it can compute these inputs.
+        devices: where it computes; anywhere if None.
+        dtypes: in what; in any if None.
+        masks: any; keys, the same for all queries of a video; or shared, the same for all videos too.
+        gradients: whether it can be differentiated.
+        package: that must be installed, as it is imported and as pip knows it; None for torch alone.
+        fits: what else it asks of queries and keys.
     """
 
     compute: Callable[[Heads, KeyValue, KeyValue, Mask], Heads]
-    supports: Callable[[Heads, KeyValue, KeyValue, Mask], bool]
+    devices: tuple[str, ...] | None = None
+    dtypes: tuple[torch.dtype, ...] | None = None
+    masks: Literal["any", "keys", "shared"] = "any"
+    gradients: bool = True
+    package: tuple[str, str] | None = None
+    fits: Callable[[Heads, KeyValue], bool] = lambda query, key: True
+
+    def supports(self, query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> bool:
+        """Whether it can compute these inputs."""
+        for_keys = mask is None or mask.shape[2] == 1
+        for_all = for_keys and (mask is None or mask.shape[0] == 1)
+        keeps_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+        return (
+            self.computes(query.device, query.dtype)
+            and {"any": True, "keys": for_keys, "shared": for_all}[self.masks]
+            and (self.gradients or not keeps_graph)
+            and self.fits(query, key)
+        )
+
+    def computes(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether it computes anything there."""
+        return (self.devices is None or device.type in self.devices) and (self.dtypes is None or dtype in self.dtypes)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its package is installed."""
+        return self.package is None or find_spec(self.package[0]) is not None
+
+    def __str__(self) -> str:
+        names = [str(dtype).removeprefix("torch.") for dtype in self.dtypes or ()]
+        return f"{' or '.join(self.devices or ['any device'])} in {' or '.join(names) or 'any dtype'}"
 
 
 def attend(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Float[Tensor, "b n e"]:
@@ -53,16 +92,32 @@ def using(name: str) -> Iterator[None]:
     """Inside, attention uses this backend wherever it supports the inputs, and sdpa elsewhere.
 
     Raises:
-        UserError: there is no such backend.
+        UserError: there is no such backend, or its package is not installed.
     """
     global _forced
     if name not in BACKENDS:
         raise UserError(f"attention backend {name!r}: wanted one of {', '.join(BACKENDS)}")
+    if not BACKENDS[name].is_here:
+        here = ", ".join(other for other, backend in BACKENDS.items() if backend.is_here)
+        module, pip_name = BACKENDS[name].package
+        raise UserError(
+            f"attention backend {name!r}: {module} is not installed; wanted pip install {pip_name}, or {here}"
+        )
     before, _forced = _forced, name
     try:
         yield
     finally:
         _forced = before
+
+
+def check_used(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises UserError where the backend that was asked for would compute nothing of a network."""
+    if _forced is not None and not BACKENDS[_forced].computes(device, dtype):
+        able = [name for name, backend in BACKENDS.items() if backend.is_here and backend.computes(device, dtype)]
+        raise UserError(
+            f"attention backend {_forced!r} computes on {BACKENDS[_forced]}, and this network on {device.type} in "
+            f"{str(dtype).removeprefix('torch.')}: wanted {', '.join(able)}"
+        )
 
 
 _forced: str | None = None
@@ -103,14 +158,6 @@ def _sdpa(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
-def _fits_onednn(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> bool:
-    """Long, without a graph, fp32 on a CPU, and every query may see the same keys."""
-    keeps_graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
-    same_for_all = mask is None or mask.shape[2] == 1
-    plain = query.device.type == "cpu" and query.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    return plain and same_for_all and key.shape[2] >= LONG and not keeps_graph
-
-
 def _onednn(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
     """Head by head and `QUERIES` at a time; masked keys are skipped."""
     mixed = torch.empty_like(query)
@@ -127,4 +174,82 @@ def _onednn(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
     return mixed
 
 
-BACKENDS = MappingProxyType({"sdpa": Backend(_sdpa, lambda *_: True), "onednn": Backend(_onednn, _fits_onednn)})
+def _flex(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
+    """Compiled for a GPU; on a CPU as it stands, which is slow."""
+    whole = None if mask is None else mask.expand(len(query), 1, query.shape[2], -1)
+    masking = None if whole is None else lambda score, i, _, q, k: torch.where(whole[i, 0, q, k], score, -torch.inf)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*flex_attention called without torch.compile.*")
+        return _flex_kernel(query.device.type)(query, key, value, score_mod=masking)
+
+
+@cache
+def _flex_kernel(device: str) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if device == "cuda" else flex_attention
+
+
+def _flash(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
+    from flash_attn import flash_attn_func
+
+    parts = (part.transpose(1, 2) for part in (query, *_seen(key, value, mask)))
+    return flash_attn_func(*parts).transpose(1, 2)
+
+
+def _xformers(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
+    from xformers.ops import memory_efficient_attention
+
+    parts = (part.transpose(1, 2) for part in (query, *_seen(key, value, mask)))
+    return memory_efficient_attention(*parts).transpose(1, 2)
+
+
+def _sage(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Heads:
+    """In 8 bits inside, so not exact."""
+    from sageattention import sageattn
+
+    return sageattn(query, *_seen(key, value, mask), tensor_layout="HND", is_causal=False)
+
+
+def _seen(
+    key: KeyValue, value: KeyValue, mask: Mask
+) -> tuple[Float[Tensor, "b h seen d"], Float[Tensor, "b h seen d"]]:
+    """Keys and values without those that no query of any video may look at."""
+    if mask is None:
+        return key, value
+    return key[:, :, mask[0, 0, 0]], value[:, :, mask[0, 0, 0]]
+
+
+HALF = (torch.float16, torch.bfloat16)
+# Not run for want of their packages on a GPU: flash, sage, xformers.
+BACKENDS = MappingProxyType(
+    {
+        "sdpa": Backend(_sdpa),
+        "onednn": Backend(
+            _onednn,
+            devices=("cpu",),
+            dtypes=(torch.float32,),
+            masks="keys",
+            gradients=False,
+            fits=lambda query, key: key.shape[2] >= LONG and torch.backends.mkldnn.is_available(),
+        ),
+        "flex": Backend(_flex, devices=("cpu", "cuda"), gradients=False),
+        "flash": Backend(_flash, devices=("cuda",), dtypes=HALF, masks="shared", package=("flash_attn", "flash-attn")),
+        "sage": Backend(
+            _sage,
+            devices=("cuda",),
+            dtypes=HALF,
+            masks="shared",
+            gradients=False,
+            package=("sageattention", "sageattention"),
+            fits=lambda query, key: query.shape[-1] in (64, 96, 128),
+        ),
+        "xformers": Backend(
+            _xformers,
+            devices=("cuda",),
+            dtypes=(*HALF, torch.float32),
+            masks="shared",
+            package=("xformers", "xformers"),
+        ),
+    }
+)

@@ -1,10 +1,14 @@
 """Attention is the same function whichever backend computes it."""
 
+import sys
+from dataclasses import replace
+from types import ModuleType
+
 import pytest
 import torch
 
 from mpgen import attention
-from mpgen.attention import BACKENDS, attend, using
+from mpgen.attention import BACKENDS, attend, check_used, using
 from mpgen.errors import UserError
 
 
@@ -18,7 +22,7 @@ def computed(monkeypatch) -> list[str]:
             ran.append(name)
             return backend.compute(*inputs)
 
-        return attention.Backend(compute, backend.supports)
+        return replace(backend, compute=compute)
 
     monkeypatch.setattr(attention, "BACKENDS", {name: noted(name, backend) for name, backend in BACKENDS.items()})
     return ran
@@ -50,10 +54,14 @@ def up_to(*lengths: int, keys: int = 90) -> torch.Tensor:
     return torch.arange(keys)[None, None, None] < torch.tensor(lengths)[:, None, None, None]
 
 
+EACH_QUERY = torch.rand(2, 1, 70, 90, generator=torch.Generator().manual_seed(1)) < 0.7
 MASKS = {"none": None, "of each video": up_to(40, 90), "of all videos": up_to(40)}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+HERE = [name for name, backend in BACKENDS.items() if backend.computes(torch.device("cpu"), torch.float32)]
+
+
+@pytest.mark.parametrize("backend", HERE)
 def test_it_looks_only_where_the_mask_is_true(monkeypatch, backend):
     monkeypatch.setattr(attention, "LONG", 1)
     query, key, value = torch.randn(3, 2, 3, 4, 5).unbind(0)
@@ -67,10 +75,10 @@ def test_it_looks_only_where_the_mask_is_true(monkeypatch, backend):
 @pytest.mark.parametrize("mask", MASKS)
 def test_all_backends_agree(short_is_long, computed, mask):
     got = []
-    for name in BACKENDS:
+    for name in HERE:
         with using(name):
             got.append(attend(*heads(), MASKS[mask]))
-    assert computed == list(BACKENDS)
+    assert computed == HERE == ["sdpa", "onednn", "flex"]
     for other in got[1:]:
         torch.testing.assert_close(other, got[0], atol=2e-6, rtol=0)
 
@@ -133,8 +141,74 @@ def test_using_ends_where_its_block_ends(short_is_long, computed, monkeypatch):
 
 
 def test_a_backend_that_there_is_not_is_an_error_that_lists_them():
-    with pytest.raises(UserError, match=r"attention backend 'flash': wanted one of sdpa, onednn"), using("flash"):
+    with pytest.raises(UserError, match=r"attention backend 'flush': wanted one of sdpa, onednn, flex"), using("flush"):
         pass
+
+
+def test_flex_looks_where_each_query_may():
+    with using("sdpa"):
+        wanted = attend(*heads(), EACH_QUERY)
+    with using("flex"):
+        torch.testing.assert_close(attend(*heads(), EACH_QUERY), wanted, atol=2e-6, rtol=0)
+
+
+def test_a_backend_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(attention, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"flash_attn is not installed; wanted pip install flash-attn, or sdpa") as said:
+        using("flash").__enter__()
+    assert "sage" not in str(said.value)
+
+
+def test_a_backend_that_would_compute_nothing_of_a_network_is_refused(monkeypatch):
+    monkeypatch.setattr(attention, "find_spec", lambda name: name)
+    with using("flash"):
+        check_used(torch.device("cuda"), torch.bfloat16)
+        with pytest.raises(
+            UserError, match=r"'flash' computes on cuda in float16 or bfloat16, and this network on cpu"
+        ):
+            check_used(torch.device("cpu"), torch.bfloat16)
+    check_used(torch.device("cpu"), torch.float64)  # the automatic choice always can
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Stand-ins with the signatures of the kernels' packages, that compute by torch."""
+
+    def of_tokens(query, key, value):
+        return sdpa(*(part.transpose(1, 2) for part in (query, key, value))).transpose(1, 2)
+
+    def sageattn(query, key, value, tensor_layout, is_causal):
+        assert (tensor_layout, is_causal) == ("HND", False)
+        return sdpa(query, key, value)
+
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    for name, functions in {
+        "flash_attn": {"flash_attn_func": of_tokens},
+        "xformers": {},
+        "xformers.ops": {"memory_efficient_attention": of_tokens},
+        "sageattention": {"sageattn": sageattn},
+    }.items():
+        module = ModuleType(name)
+        vars(module).update(functions)
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.parametrize("name", ["flash", "sage", "xformers"])
+@pytest.mark.parametrize("mask", ["none", "of all videos"])
+def test_kernels_get_the_layout_they_want_and_only_keys_that_are_seen(kernels, name, mask):
+    wanted = BACKENDS["sdpa"].compute(*heads(), MASKS[mask])
+    torch.testing.assert_close(BACKENDS[name].compute(*heads(), MASKS[mask]), wanted, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["flash", "sage", "xformers"])
+def test_kernels_without_masks_leave_those_of_single_videos_to_sdpa(name):
+    on_a_gpu = [part.to("meta", torch.bfloat16).repeat(1, 1, 1, 8) for part in heads()]
+    kernel = replace(BACKENDS[name], devices=("meta",))
+    assert kernel.supports(*on_a_gpu, None)
+    assert kernel.supports(*on_a_gpu, MASKS["of all videos"])
+    assert not kernel.supports(*on_a_gpu, MASKS["of each video"])
+    assert not kernel.supports(*on_a_gpu, EACH_QUERY)
+    assert not kernel.supports(*(part.double() for part in on_a_gpu), None)
 
 
 def test_bfloat16_on_a_cpu_is_mixed_in_full_precision_also_under_autocast():

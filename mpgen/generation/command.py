@@ -1,24 +1,26 @@
 """`mpgen generate`: one video from an image or a scene of the built-in world, or a whole suite of them."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from mpgen import caveats
+from mpgen.attention import check_used, using
 from mpgen.checkpoints import LoadedModel
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
 from mpgen.generation.models import choose_device
 from mpgen.generation.pipeline import Job, Made, generate_video, is_finished
 from mpgen.generation.rollout import Sampling
-from mpgen.generation.sizes import Bucket, ExactSize, OwnSize
-from mpgen.generation.starts.base import Making
+from mpgen.generation.sizes import Bucket, ExactSize, OwnSize, Size
+from mpgen.generation.starts.base import Making, Start
 from mpgen.generation.starts.image import FromImage
 from mpgen.generation.starts.scene import FromScene
 from mpgen.generation.starts.suite import FromSuite
 from mpgen.generation.starts.video import FromVideo
 from mpgen.generation.starts.world import FromWorld
-from mpgen.generation.weights import Released, Trained
+from mpgen.generation.weights import Released, Trained, Weights
 from mpgen.machine import MAX_FPS
 from mpgen.options import choose
 from mpgen.outputs import check_file, check_folder
@@ -36,6 +38,7 @@ def generate(
     device: str | None = None,
     offload: bool = False,
     overwrite: bool = False,
+    attention: str | None = None,
 ) -> None:
     """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
@@ -60,7 +63,25 @@ def generate(
         device: where to compute; a GPU if there is one.
         offload: for a model larger than the GPU: one large module there at a time, the backbone block by block.
         overwrite: replace files that are there.
+        attention: the kernel where it can compute: sdpa, onednn, flex, flash, sage or xformers; the faster of the first
+            two if not given.
     """
+    with nullcontext() if attention is None else using(attention):
+        _generate(output, start, weights, size, denoising, fps, order, device, offload, overwrite)
+
+
+def _generate(
+    output: Path,
+    start: Start,
+    weights: Weights,
+    size: Size,
+    denoising: Denoising,
+    fps: float | None,
+    order: str | None,
+    device: str | None,
+    offload: bool,
+    overwrite: bool,
+) -> None:
     if fps is not None and not 0 < fps <= MAX_FPS:
         raise UserError(f"--fps {fps:g}: wanted more than 0 and at most {MAX_FPS:g}")
     if size.asked and not start.takes_size:
@@ -74,7 +95,9 @@ def generate(
         check_file(output, "--output", ".mp4", overwrite)
     start.check_files()
 
-    model = weights.load(choose_device(device), offload)
+    place = choose_device(device)
+    model = weights.load(place, offload)
+    check_used(place, next(model.denoiser.parameters()).dtype)
     asked_fps = start.fps if fps is None and weights.any_size else fps
     model = model if asked_fps is None else replace(model, fps=asked_fps)
     caveats.say(model.card.get("caveats", ()))

@@ -7,6 +7,7 @@ import pytest
 from command_line import generate
 from PIL import Image
 
+from mpgen import attention
 from mpgen.data.suite import read_suite
 from mpgen.errors import UserError
 from mpgen.evaluation.suite import find_videos
@@ -52,6 +53,15 @@ def test_offloading_changes_no_pixel(trained, tmp_path):
     for output in outputs:
         generate(output, trained, scene="bounce", seconds=0.1, steps=1, offload=output.stem == "True")
     assert np.array_equal(*(read_video(output) for output in outputs))
+
+
+def test_attention_may_be_asked_for_and_what_cannot_compute_it_is_said(trained, tmp_path, monkeypatch, count_calls):
+    ran = count_calls(attention, "_flex_kernel")
+    generate(tmp_path / "out.mp4", trained, scene="bounce", seconds=0.1, steps=1, device="cpu", attention="flex")
+    assert ran
+    monkeypatch.setattr(attention, "find_spec", lambda name: name)
+    with pytest.raises(UserError, match=r"'flash' computes on cuda in float16 or bfloat16, and this network on cpu in"):
+        generate(tmp_path / "other.mp4", trained, scene="bounce", device="cpu", attention="flash")
 
 
 def test_a_scene_brings_its_first_frame_and_its_caption(trained, tmp_path):
