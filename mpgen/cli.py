@@ -25,6 +25,7 @@ class Command:
         help: one line.
         own_parser: the function reads `sys.argv` itself.
         flags: options that call another function, by its import path, in this one's place.
+        expand: the import path of a function of the words, which puts others in the place of some.
     """
 
     module: str
@@ -32,6 +33,7 @@ class Command:
     help: str
     own_parser: bool = False
     flags: Mapping[str, str] = field(default_factory=dict)
+    expand: str = ""
 
     def run(self, name: str, argv: list[str]) -> None:
         """Calls it with the words after `name`."""
@@ -47,6 +49,9 @@ class Command:
             return
         from mpgen.parser import run_function
 
+        if self.expand:
+            module, _, other = self.expand.rpartition(".")
+            argv = getattr(import_module(module), other)(argv)
         run_function(function, argv, f"mpgen {name}")
 
 
@@ -91,7 +96,12 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "validate": Command("mpgen.training.cli", "main", "loss and sample videos of a checkpoint", own_parser=True),
     "plan": Command("mpgen.planner.command", "main", "memory, traffic and days of a run", own_parser=True),
-    "generate": Command("mpgen.generation.command", "generate", "make a video from a checkpoint"),
+    "generate": Command(
+        "mpgen.generation.command",
+        "generate",
+        "make a video from a checkpoint",
+        expand="mpgen.generation.like.expand",
+    ),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
     "compare": Command("mpgen.comparison.command", "compare", "two runs: configs, curves and scores side by side"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),

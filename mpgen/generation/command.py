@@ -15,6 +15,7 @@ from mpgen.generation.pipeline import Job, Made, generate_video, is_finished
 from mpgen.generation.rollout import Sampling
 from mpgen.generation.sizes import Bucket, ExactSize, OwnSize, Size
 from mpgen.generation.starts.base import Making, Start
+from mpgen.generation.starts.branch import FromBranch
 from mpgen.generation.starts.image import FromImage
 from mpgen.generation.starts.scene import FromScene
 from mpgen.generation.starts.suite import FromSuite
@@ -29,7 +30,7 @@ from mpgen.sections import ORDERS
 
 def generate(
     output: Path,
-    start: FromImage | FromVideo | FromScene | FromWorld | FromSuite,
+    start: FromImage | FromVideo | FromBranch | FromScene | FromWorld | FromSuite,
     weights: Trained | Released,
     size: Bucket | ExactSize | OwnSize,
     denoising: Denoising,
@@ -42,13 +43,16 @@ def generate(
 ) -> None:
     """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
-    Say what to start from in one of five ways: --image and --prompt; --continue_from, a video to go on with; --scene,
-    for a first frame and a caption of the built-in world; --world, a folder that `mpgen world` made, whose held-out
-    videos are all made again; or --suite, a CSV with a row for every video, such as the paper's.
+    Say what to start from in one of six ways: --image and --prompt; --continue_from, a video to go on with; --branch
+    and --section, a video made here, made anew from a section on; --scene, for a first frame and a caption of the
+    built-in world; --world, a folder that `mpgen world` made, whose held-out videos are all made again; or --suite, a
+    CSV with a row for every video, such as the paper's. --like VIDEO takes the settings that a video made here says of
+    itself.
 
     Example: mpgen generate --ckpt_path runs/quickstart --scene bounce --output out.mp4
     Example: mpgen generate --model weights/HunyuanVideo --image cat.png --prompt "a cat" --sampler unipc --steps 25
     --output cat.mp4
+    Example: mpgen generate --ckpt_path runs/quickstart --branch out.mp4 --section 3 --seed 5 --output other.mp4
     Example: mpgen generate --model weights/HunyuanVideo --suite configs/evaluate/paper_suite.csv --output samples/ours
 
     Args:
