@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -30,12 +29,14 @@ from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.faults import explain, innermost, list_classes, refuse_nulls
 from mpgen.parser import spell_flags
+from mpgen.training.callbacks.panels import Panels
 from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
 from mpgen.training.callbacks.record import Record
 from mpgen.training.callbacks.throughput import Throughput
 from mpgen.training.callbacks.watch import Watch, end_with_parent, first_failure, lost_rank
 from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_whole, read_whole
+from mpgen.training.logs import as_list, loggers
 from mpgen.training.module import LongVideoModule
 from mpgen.training.ownership import changed_identity, owned
 from mpgen.training.parameters import select_trainable
@@ -181,18 +182,18 @@ class MpgenCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         run = str(config["default_root_dir"])
-        config["logger"] = _loggers(config["logger"], run)
-        given = [*_as_list(config["callbacks"]), *callbacks]
+        config["logger"] = loggers(config["logger"], run)
+        given = [*as_list(config["callbacks"]), *callbacks]
         for keeper in given:
             if isinstance(keeper, ModelCheckpoint) and keeper.dirpath is None:
                 keeper.dirpath = str(Path(run) / "checkpoints")  # or it would go where the first logger writes
         if self.subcommand != "fit":
             self.save_config_callback = None  # config.yaml is that of the training
         self.closing_words = ClosingWords()
-        config["plugins"] = [*_as_list(config["plugins"]), RunCheckpoints()]
+        config["plugins"] = [*as_list(config["plugins"]), RunCheckpoints()]
         watched = [] if any(isinstance(c, Watch) for c in given) else [Watch()]
         record = Record(self.parser.dump(self.config, skip_unset=False))
-        own = [*watched, Throughput(), self.closing_words, record, Preemption()]
+        own = [*watched, Throughput(), Panels(), self.closing_words, record, Preemption()]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             own.append(ResumedProgressBar())  # Lightning would take another one where the library rich happens to be
         return super()._instantiate_trainer(config, [*callbacks, *own])
@@ -292,20 +293,6 @@ class MpgenCLI(LightningCLI):
                 f"{path} was made with another model.optimizer or model.train\n"
                 "use those of that run, or begin another run (--run) from its weights (model.init_from)"
             )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
-
-
-def _loggers(given: Logger | Sequence[Logger] | bool | None, run: str) -> list[Logger]:
-    """Those of the config, TensorBoard's if it names none; always with tables beside, unless it wants none at all."""
-    if given is False:
-        return []
-    named = [TensorBoardLogger(run, name="", version="")] if given in (None, True) else _as_list(given)
-    # A CSVLogger deletes what is in its folder, so every start of a run has one of its own.
-    start = f"csv/start{len(list(Path(run).glob('csv/*')))}"
-    return named if any(isinstance(x, CSVLogger) for x in named) else [*named, CSVLogger(run, name=start, version="")]
 
 
 def _external(trainer: Trainer) -> bool:

@@ -1,9 +1,12 @@
-"""What is logged of a step: exposure bias shows in the loss and the carried error, by noise level and section."""
+"""What is logged of a step, and where: exposure bias shows in loss and carried error, by noise level and section."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 
 from mpgen.training.objective import SectionLoss
@@ -34,3 +37,20 @@ def _by_sigma(name: str, sigma: Float[Tensor, " n"], value: Float[Tensor, " n"])
         for i in range(len(SIGMA_EDGES) + 1)
         if bool((bucket == i).any())
     }
+
+
+def loggers(given: Logger | Sequence[Logger] | bool | None, run: str) -> list[Logger]:
+    """Those of the config, TensorBoard's if it names none; always with tables beside, unless it wants none at all."""
+    if given is False:
+        return []
+    named = as_list(given)
+    if given in (None, True):
+        named = [TensorBoardLogger(run, name="", version="", default_hp_metric=False)]
+    # A CSVLogger deletes what is in its folder, so every start of a run has one of its own.
+    start = f"csv/start{len(list(Path(run).glob('csv/*')))}"
+    return named if any(isinstance(x, CSVLogger) for x in named) else [*named, CSVLogger(run, name=start, version="")]
+
+
+def as_list(value: Any) -> list[Any]:
+    """What a config gives alone, in a list or not at all, as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]

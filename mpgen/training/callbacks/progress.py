@@ -64,7 +64,9 @@ class ClosingWords(pl.Callback):
         if own:
             lines.append(f"  prompts      {_shown(own[0].parent)} ({len(own)} mp4)")
         if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
-            lines.append(f"  TensorBoard  tensorboard --logdir {_shown(run)}")
+            lines.append(
+                f"  TensorBoard  tensorboard --logdir {_shown(run)}  (panels: http://localhost:6006/#custom_scalars)"
+            )
         if checkpoint:
             command = (
                 f"mpgen generate --ckpt_path {_shown(Path(checkpoint))} --scene bounce --output {_shown(run)}/out.mp4"

@@ -18,15 +18,17 @@ from mpgen.training.dry_run import Precision, Shape, count_context, dry_run
 
 GIB = 2**30
 HOUR_SECONDS = 3600
+ON_THE_BAR = {"videos_per_second": "videos/s", "hours_left": "hours_left", "mfu": "mfu"}  # shorter, for want of room
 
 
 class Throughput(pl.Callback):
     """Logs rates over all ranks, without the time of validation.
 
-    `videos/s`, `sections/s`, `tokens/s` (of video, history, memory, image and text); `waiting` is the share of the time
-    between steps, for data or for a checkpoint; `memory_gib` the most that was in use; `eta_hours` what the
-    curriculum still holds at this rate; `mfu`, on GPUs whose peak is known, the share of it that the network's own
-    operations reach, without those that are done twice.
+    All are called `speed/...`: `videos_per_second`, `sections_per_second`, `tokens_per_second` (of video, history,
+    memory, image and text); `share_waiting` of the time between steps, for data or for a checkpoint;
+    `peak_memory_gib` the most that was in use; `hours_left` what the curriculum still holds at this rate; `mfu`, on
+    GPUs whose peak is known, the share of it that the network's own operations reach, without those that are done
+    twice.
 
     Args:
         every_n_steps: how often; a figure is the mean over that many steps.
@@ -76,21 +78,25 @@ class Throughput(pl.Callback):
 
     def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: VideoBatch) -> None:
         seconds = self.computing + self.waiting
-        pl_module.log("videos/s", self.videos / seconds, prog_bar=True)
-        pl_module.log("sections/s", self.sections / seconds)
-        pl_module.log("tokens/s", self.tokens / seconds)
-        pl_module.log("waiting", self.waiting / seconds)
-        pl_module.log("memory_gib", _most_memory(pl_module.device) / GIB)
+        found = {
+            "videos_per_second": self.videos / seconds,
+            "sections_per_second": self.sections / seconds,
+            "tokens_per_second": self.tokens / seconds,
+            "share_waiting": self.waiting / seconds,
+            "peak_memory_gib": _most_memory(pl_module.device) / GIB,
+        }
         if self.ahead is None or trainer.current_epoch - self.ahead.first_epoch >= len(self.ahead.epochs) - 1:
             self.ahead = SectionsAhead.of(trainer)
         if self.ahead is not None:
-            pl_module.log(
-                "eta_hours", self.ahead.left(trainer) / (self.sections / seconds) / HOUR_SECONDS, prog_bar=True
-            )
+            found["hours_left"] = self.ahead.left(trainer) / (self.sections / seconds) / HOUR_SECONDS
         peak = peak_of(pl_module.device)
         if peak is not None:
             flops = self.sections * self._flops(pl_module, batch) / trainer.world_size
-            pl_module.log("mfu", flops / seconds / peak, prog_bar=True)
+            found["mfu"] = flops / seconds / peak
+        for name, value in found.items():
+            pl_module.log(f"speed/{name}", value)
+            if name in ON_THE_BAR:
+                pl_module.log(ON_THE_BAR[name], value, prog_bar=True, logger=False)
 
     def _tokens(self, pl_module: pl.LightningModule, batch: VideoBatch) -> int:
         """Of one section of one video of this batch."""

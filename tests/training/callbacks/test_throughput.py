@@ -28,7 +28,7 @@ def logged(make_module):
     """A module that only keeps what is logged, and what that is."""
     module, found = make_module(), {}
     module.configure_model()
-    module.log = lambda name, value, prog_bar=False: found.update({name: value})
+    module.log = lambda name, value, **how: found.update({name: value})
     return module, found
 
 
@@ -59,18 +59,18 @@ def test_rates_count_waiting_and_leave_out_validation(clock, trainer, logged, ba
     throughput.on_train_batch_start(trainer, module, batch, 1)
     clock.seconds += 3
     throughput.on_train_batch_end(trainer, module, None, batch, 1)
-    assert found["videos/s"] == pytest.approx(2 * VIDEOS / 6)
-    assert found["sections/s"] == pytest.approx(2 * VIDEOS * SECTIONS / 6)
-    assert found["waiting"] == pytest.approx(2 / 6)
+    assert found["speed/videos_per_second"] == pytest.approx(2 * VIDEOS / 6)
+    assert found["speed/sections_per_second"] == pytest.approx(2 * VIDEOS * SECTIONS / 6)
+    assert found["speed/share_waiting"] == pytest.approx(2 / 6)
     tokens = (
         TOKENS_OF_SECTION
         + TEXT
         + IMAGE
         + throughput_file.count_context(module.denoiser_config, Shape(1, 4, 4, TEXT, IMAGE))
     )
-    assert found["tokens/s"] == pytest.approx(2 * VIDEOS * SECTIONS * tokens / 6)
-    assert 0.01 < found["memory_gib"] < 100
-    assert "mfu" not in found  # nobody knows the peak of this machine
+    assert found["speed/tokens_per_second"] == pytest.approx(2 * VIDEOS * SECTIONS * tokens / 6)
+    assert 0.01 < found["speed/peak_memory_gib"] < 100
+    assert "speed/mfu" not in found  # nobody knows the peak of this machine
 
 
 def test_on_a_gpu_of_known_peak_mfu_is_the_share_of_it(clock, trainer, logged, batch, monkeypatch):
@@ -84,7 +84,7 @@ def test_on_a_gpu_of_known_peak_mfu_is_the_share_of_it(clock, trainer, logged, b
         throughput.on_train_batch_start(trainer, module, batch, 0)
         clock.seconds += 10
         throughput.on_train_batch_end(trainer, module, None, batch, 0)
-        assert found["mfu"] == pytest.approx(VIDEOS * SECTIONS * 7e8 / 10 / 1e9)
+        assert found["speed/mfu"] == pytest.approx(VIDEOS * SECTIONS * 7e8 / 10 / 1e9)
     assert asked == [(module, Shape(1, 4, 4, TEXT, IMAGE), Precision(), "none")]
 
 
@@ -117,7 +117,7 @@ def test_the_end_is_as_far_as_the_sections_that_the_curriculum_still_holds(
 def test_a_run_logs_its_rates(fit, make_module, make_small_data, tmp_path):
     trainer = fit(make_module(), make_small_data(), tmp_path, 2, callbacks=[Throughput(1)])
     found = trainer.callback_metrics
-    for name in ("videos/s", "sections/s", "tokens/s", "memory_gib"):
-        assert found[name] > 0
-    assert 0 <= found["waiting"] <= 1
-    assert found["memory_gib"] * GIB > 2**20
+    for name in ("videos_per_second", "sections_per_second", "tokens_per_second", "peak_memory_gib"):
+        assert found[f"speed/{name}"] > 0
+    assert 0 <= found["speed/share_waiting"] <= 1
+    assert found["speed/peak_memory_gib"] * GIB > 2**20
