@@ -126,9 +126,9 @@ def _group(
         name = metric.name
         _put(scores, name, _mean_score(metric, results, averaging))
         found = [result.drifts[name] for result in results if name in result.drifts]
-        _put(drifts, name, _mean([abs(one.delta) for one in found]))
-        _put(signed, name, _mean([one.delta for one in found]))
-        _put(slopes, name, _mean([one.slope_per_minute for one in found if one.slope_per_minute is not None]))
+        _put(drifts, name, mean_of([abs(one.delta) for one in found]))
+        _put(signed, name, mean_of([one.delta for one in found]))
+        _put(slopes, name, mean_of([one.slope_per_minute for one in found if one.slope_per_minute is not None]))
         _put(curves, name, mean_curve(results, name))
     return Group(method, length, len(results), scores, drifts, signed, slopes, curves)
 
@@ -146,7 +146,8 @@ def _mean_score(metric: type[VideoMetric], results: Sequence[VideoResult], avera
     return Cell(float(over_videos.compute()), low, high, len(scores))
 
 
-def _mean(values: Sequence[float]) -> Cell | None:
+def mean_of(values: Sequence[float]) -> Cell | None:
+    """With its interval over the values; None without any."""
     if not values:
         return None
     low, high = bootstrap(values) or (None, None)

@@ -15,15 +15,16 @@ from mpgen import __version__
 from mpgen.atomic import replacing
 from mpgen.evaluation.metric import VideoMetric
 from mpgen.evaluation.metrics import METRICS
+from mpgen.evaluation.pairs import differences, same_prompts
 from mpgen.evaluation.proxies import Proxy
 from mpgen.evaluation.report import paper
 from mpgen.evaluation.report.charts import draw
+from mpgen.evaluation.report.pairs import ABSENT, address, difference_table, prompt_row
 from mpgen.evaluation.results import VideoResult
 from mpgen.evaluation.summary import ALL, Cell, Group, shown
 from mpgen.evaluation.tables import Evaluation
 from mpgen.evaluation.world import NO_WORLD, WorldScores
 
-ABSENT = "\N{EN DASH}"
 _GAP_PX = 2
 _JPEG_QUALITY = 72
 
@@ -49,10 +50,11 @@ class TableRow:
 
 @dataclass(frozen=True)
 class VideoRow:
-    """One video: its rank (1 is the worst), its pictures, and two lines a number."""
+    """One video: its rank (1 is the worst), its address beside the page, its pictures, and two lines a number."""
 
     rank: int
     result: VideoResult
+    address: str
     picture: str
     times: tuple[str, ...]
     cells: tuple[tuple[Shown, Shown], ...]
@@ -69,6 +71,7 @@ def write_page(evaluation: Evaluation, path: Path, world: WorldScores = NO_WORLD
     )
     groups = shown(evaluation.groups)
     described = [metric for metric in evaluation.metrics if issubclass(metric, Proxy)]
+    prompts = same_prompts(evaluation.results)
     chart = draw(evaluation.metrics, evaluation.groups)
     page = environment.get_template("page.html.j2").render(
         evaluation=evaluation,
@@ -81,7 +84,9 @@ def write_page(evaluation: Evaluation, path: Path, world: WorldScores = NO_WORLD
         proxy_columns=described,
         proxy_rows=[_group_row(group, _proxy_cells(group, described), groups) for group in groups],
         chart=None if chart is None else _encoded(chart, "svg+xml"),
-        videos=[_video_row(*numbered, evaluation.metrics) for numbered in enumerate(evaluation.results, 1)],
+        videos=[_video_row(*numbered, evaluation.metrics, path) for numbered in enumerate(evaluation.results, 1)],
+        prompts=[prompt_row(name, prompt, path) for name, prompt in prompts.items()],
+        differences=difference_table(differences(list(prompts.values()), evaluation.metrics), evaluation.metrics),
         world_table=world.table,
         pictures=[(title, _encoded(picture.read_bytes(), "png")) for title, picture in world.pictures],
         absent=[(evaluation.titles[name], reason) for name, reason in evaluation.absent.items()],
@@ -127,10 +132,10 @@ def _shown(cell: Cell | None, metric: type[VideoMetric], sign: str = "") -> Show
     return Shown(f"{scale * cell.mean:{sign}.2f}", scale * cell.mean, hint)
 
 
-def _video_row(rank: int, result: VideoResult, metrics: Sequence[type[VideoMetric]]) -> VideoRow:
+def _video_row(rank: int, result: VideoResult, metrics: Sequence[type[VideoMetric]], page: Path) -> VideoRow:
     times = tuple(f"{frame / result.fps:.1f} s" for frame in result.strip_frames)
     cells = tuple(_video_cell(result, metric) for metric in metrics)
-    return VideoRow(rank, result, _strip(result), times, cells)
+    return VideoRow(rank, result, address(result.video.path, page), _strip(result), times, cells)
 
 
 def _video_cell(result: VideoResult, metric: type[VideoMetric]) -> tuple[Shown, Shown]:
