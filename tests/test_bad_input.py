@@ -185,7 +185,7 @@ ROWS = [
     (f"generate {MADE} --scene bounce --prompts empty.csv", "--prompts empty.csv"),
     (f"generate {MADE} --scene bounce --prompts folder", "--prompts folder"),
     # which weights
-    ("generate --output o.mp4 --scene bounce", "wanted one of --ckpt_path, --model"),
+    ("generate --output o.mp4 --scene bounce --memory m", "--memory does not go: wanted --model"),
     (f"generate {MADE} --scene bounce --model m", "given --ckpt_path and --model"),
     (f"generate {MADE} --scene bounce --memory m", "--memory does not go with --ckpt_path: wanted --model"),
     (f"generate {MADE} --scene bounce --lora m", "--lora does not go with --ckpt_path"),

@@ -113,6 +113,18 @@ def test_nothing_is_overwritten_and_nothing_half_written_stays(trained, exported
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_network_that_diffusers_has_not_is_written_for_mpgen_alone(trained, make_module, tmp_path):
+    model = load_for_generation(trained, CPU)
+    config = make_module().denoiser_config
+    fine = replace(config, backbone=replace(config.backbone, patch_size=1), memory=None)
+    card = model.card | {"denoiser": to_plain(fine)["init_args"]}
+    denoiser = Denoiser(fine).requires_grad_(False)
+    assert "patch_size 1" in export_model(replace(model, denoiser=denoiser, card=card), tmp_path / "fine")
+    assert {path.name for path in (tmp_path / "fine").iterdir()} == {"README.md", "config.json", "mpgen.safetensors"}
+    loaded = load_for_generation(tmp_path / "fine", CPU).denoiser.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in denoiser.state_dict().items())
+
+
 def test_a_network_that_diffusers_has_not_is_refused(small_config):
     with pytest.raises(UserError, match="patch_size 1"):
         released_card(replace(small_config.backbone, patch_size=1))

@@ -30,9 +30,11 @@ def export(
     model = load_for_generation(ckpt_path, torch.device("cpu"), ema)
     model.denoiser.to(getattr(torch, dtype))
     adapters = learned_adapters(open_trained(ckpt_path, ema))
-    export_model(model, output, adapters=adapters)
+    obstacle = export_model(model, output, adapters=adapters)
     weights = sum(parameter.numel() for parameter in model.denoiser.parameters())
     print(f"{output}: {weights:,} parameters in {dtype}, after {model.steps:,} steps")
+    if obstacle:
+        print(f"nothing for diffusers: {obstacle}")
     if adapters:
         print(f"{output / LORA}: the adapters alone, {sum(part.numel() for part in adapters.values()):,} numbers")
     print(f"next:\n  mpgen generate --ckpt_path {output} --output out.mp4 --image first_frame.png --prompt '...'")

@@ -1,8 +1,9 @@
 """A trained model as safetensors: a folder that diffusers loads, and our full checkpoint with its config beside it.
 
-FOLDER/transformer/     config.json and shards: diffusers' class loads it strictly; without the memory
+FOLDER/transformer/     config.json and shards: diffusers' class loads it strictly; without the memory; absent where
+                        diffusers' class cannot hold the network
 FOLDER/config.json     the card, for `mpgen generate --ckpt_path FOLDER`
-FOLDER/mpgen.safetensors     with a memory: all weights; without one they are those in transformer/
+FOLDER/mpgen.safetensors     all weights; absent where they are those in transformer/
 FOLDER/lora.safetensors     the LoRA adapters of a run that trained some, alone, in diffusers' names, for `--lora`
 FOLDER/README.md     the model card, as the Hub shows it
 """
@@ -39,7 +40,7 @@ def learned_adapters(trained: Trained) -> dict[str, Tensor]:
 
 def export_model(
     model: LoadedModel, folder: Path, shard: str = SHARD, adapters: Mapping[str, Tensor] | None = None
-) -> None:
+) -> str | None:
     """Writes `folder`, whole or not at all; it must not be there.
 
     Args:
@@ -48,25 +49,26 @@ def export_model(
         shard: size above which diffusers' part is cut into several files.
         adapters: what `learned_adapters` found, written beside; they are merged into the model already.
 
+    Returns:
+        Why diffusers' class cannot hold the network; None where it can.
+
     Raises:
-        UserError: when the folder is there or diffusers' class cannot hold the network.
+        UserError: when the folder is there.
     """
     if folder.exists():
         raise UserError(f"{folder} exists: wanted a new folder (--output)")
     described = model.card
-    config, tensors = model.denoiser.backbone.to_released()
-    half_written = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    transformer = half_written / "transformer"
-    transformer.mkdir(parents=True)
+    obstacle, config, tensors = None, {}, {}
     try:
-        _write_json(transformer / "config.json", config)
-        save_torch_state_dict(
-            tensors,
-            transformer,
-            filename_pattern="diffusion_pytorch_model{suffix}.safetensors",
-            max_shard_size=shard,
-        )
-        if model.denoiser.memory is not None:
+        config, tensors = model.denoiser.backbone.to_released()
+    except UserError as error:
+        obstacle = str(error)
+    half_written = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    half_written.mkdir(parents=True)
+    try:
+        if obstacle is None:
+            _write_transformer(half_written / "transformer", config, tensors, shard)
+        if model.denoiser.memory is not None or obstacle is not None:
             state = {name: tensor.contiguous() for name, tensor in model.denoiser.state_dict().items()}
             save_file(state, half_written / FULL, metadata={"format": "pt"})
         else:  # as wide as released networks are, see `to_released`
@@ -81,6 +83,14 @@ def export_model(
         os.replace(half_written, folder)
     finally:
         shutil.rmtree(half_written, ignore_errors=True)
+    return obstacle
+
+
+def _write_transformer(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor], shard: str) -> None:
+    folder.mkdir()
+    _write_json(folder / "config.json", config)
+    pattern = "diffusion_pytorch_model{suffix}.safetensors"
+    save_torch_state_dict(tensors, folder, filename_pattern=pattern, max_shard_size=shard)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from mpgen.generation.starts.scene import FromScene
 from mpgen.generation.starts.suite import FromSuite
 from mpgen.generation.starts.video import FromVideo
 from mpgen.generation.starts.world import FromWorld
-from mpgen.generation.weights import Released, Trained, Weights
+from mpgen.generation.weights import Released, Shipped, Trained, Weights
 from mpgen.machine import MAX_FPS
 from mpgen.options import choose
 from mpgen.outputs import check_file, check_folder
@@ -31,7 +31,7 @@ from mpgen.sections import ORDERS
 def generate(
     output: Path,
     start: FromImage | FromVideo | FromBranch | FromScene | FromWorld | FromSuite,
-    weights: Trained | Released,
+    weights: Trained | Released | Shipped,
     size: Bucket | ExactSize | OwnSize,
     denoising: Denoising,
     fps: float | None = None,
@@ -49,6 +49,7 @@ def generate(
     CSV with a row for every video, such as the paper's. --like VIDEO takes the settings that a video made here says of
     itself.
 
+    Example: mpgen generate --scene bounce --seconds 30 --output out.mp4
     Example: mpgen generate --ckpt_path runs/quickstart --scene bounce --output out.mp4
     Example: mpgen generate --model weights/HunyuanVideo --image cat.png --prompt "a cat" --sampler unipc --steps 25
     --output cat.mp4
@@ -58,7 +59,7 @@ def generate(
     Args:
         output: the mp4 to write, with a JSON of the same name beside it; a folder with --world or --suite.
         start: what it begins from.
-        weights: which make it.
+        weights: which make it; without any, those that come with mpgen, which know the built-in world alone.
         size: of the video.
         denoising: how it is denoised.
         fps: frames per second; those of training if not given; for released weights 30, and 24 in a suite, the paper's.

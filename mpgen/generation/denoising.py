@@ -28,7 +28,7 @@ class Denoising(Options):
         sampler: one of `mpgen.sampling.SAMPLERS`: euler, unipc (third order, FramePack's), unipc_flow (Helios').
         steps: forwards a section.
         shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
-            1 for a checkpoint and "auto" with --model if not given.
+            If not given, that of training for a checkpoint and "auto" with --model.
         guidance_scale: of classifier-free guidance (CFG): an input of HunyuanVideo, which was distilled so; with Wan a
             batch of two. That of training if not given; of released weights theirs, 10 and 5.
         seed: of the noise.
@@ -73,7 +73,7 @@ class Denoising(Options):
             raise UserError(
                 "--negative_prompt: at --guidance_scale 1 it has no effect; wanted a larger scale, such as 5"
             )
-        asked = usual_shift if self.shift is None else self.shift
+        asked = model.card.get("shift", usual_shift) if self.shift is None else self.shift
         shift = _shift_for(model, job) if asked == "auto" else float(asked)
         return Sampling(
             SAMPLERS[self.sampler], self.steps, shift, scale, self.seed, self.negative_prompt or "", self._caching()

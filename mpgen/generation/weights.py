@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 
 from mpgen.checkpoints import LoadedModel, load_for_generation
-from mpgen.checkpoints.shipped import locate
+from mpgen.checkpoints.shipped import FOLDER, locate
 from mpgen.configs import missing_file
 from mpgen.errors import UserError
 from mpgen.generation.models import load_pipeline
@@ -36,8 +36,8 @@ class Trained(Weights):
     """The weights of a run of `mpgen fit`.
 
     Args:
-        ckpt_path: a checkpoint, a run's folder, whose last one is taken, or the name of weights that come with mpgen.
-            It knows its own encoders.
+        ckpt_path: a checkpoint, a run's folder, whose last one is taken, or weights that come with mpgen, by name; it
+            knows its own encoders.
         ema: use the averaged weights.
     """
 
@@ -54,6 +54,14 @@ class Trained(Weights):
         loaded = load_for_generation(path, torch.device("cpu"), self.ema)
         offload_blocks(loaded.denoiser, device)
         return loaded
+
+
+@dataclass(frozen=True)
+class Shipped(Weights):
+    """The weights that come with mpgen, where none are asked for: small, and of the built-in world."""
+
+    def load(self, device: torch.device, offload: bool) -> LoadedModel:
+        return Trained(FOLDER / "tiny-framepack-f1").load(device, offload)
 
 
 @dataclass(frozen=True)

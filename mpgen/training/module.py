@@ -252,6 +252,8 @@ class LongVideoModule(pl.LightningModule):
             size.fps,
             self.caveats,
         )
+        if (shift := getattr(self.objective.sigma, "shift", None)) is not None:
+            checkpoint["mpgen"]["shift"] = shift  # sampling is best where training was
         if data.world is not None:
             checkpoint["mpgen"]["world"] = asdict(data.world)
         if self.referenced:

@@ -172,9 +172,9 @@ PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts"
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "given nothing: wanted one of --image, --continue_from, --scene, --world, --suite"),
+        ({}, "given nothing: wanted one of --image, --continue_from, --branch with --section, --scene"),
         ({"scene": "bounce", "model": "here"}, "given --ckpt_path and --model"),
-        ({"scene": "bounce", "ckpt_path": None}, "wanted one of --ckpt_path, --model"),
+        ({"scene": "bounce", "ckpt_path": None, "memory": "m"}, "--memory does not go: wanted --model"),
         ({"scene": "bounce", "lora": [Path("x")]}, "--lora does not go with --ckpt_path: wanted --model"),
         ({"scene": "bounce", "end_image": "start.png", "order": "f1"}, "--end_image with --order f1"),
         ({"continue_from": "x.mp4", "order": "f0"}, "--continue_from with --order f0"),

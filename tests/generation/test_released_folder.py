@@ -95,7 +95,8 @@ def test_a_released_folder_makes_a_video_with_one_command(two_sections, folder):
     assert card["model"]["released"] == str(folder)
 
 
-def test_a_suite_is_at_the_papers_24_frames_a_second(folder, run, tmp_path):
+def test_a_suite_is_at_the_papers_24_frames_a_second(folder, tmp_path):
+    Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(tmp_path / "start.png")
     (tmp_path / "suite.csv").write_text("name,image,prompt,seconds\none,start.png,x,0.1\n")
     generate(tmp_path / "made", model=folder, suite=tmp_path / "suite.csv", steps=1, device="cpu", **SIZE)
     card = json.loads((tmp_path / "made" / "one.json").read_text())
