@@ -46,6 +46,7 @@ def parsed(*argv: str) -> cli.MpgenCLI:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", ["mpgen", *argv, "--trainer.accelerator=cpu"])
+        patch.setattr(sys, "path", [*sys.path, str(ROOT)])  # as the command line adds the working folder
         patch.setattr(cli.MpgenCLI, "_check_files", lambda self: None)
         patch.setattr(cli.MpgenCLI, "_run_subcommand", lambda self, subcommand: None)
         return cli.make_cli()

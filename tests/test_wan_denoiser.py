@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from mpgen.backbones.wan.released import released_card
-from mpgen.checkpoints import LoadedModel, begin_from, load_released
+from mpgen.checkpoints import LoadedModel, begin_from, load_released, model_card
 from mpgen.checkpoints.export import export_model
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
@@ -210,10 +210,12 @@ def test_the_other_backbones_folder_is_said_in_one_line(plain_folder, hunyuan_fo
             assert "\n" not in str(error.value)
 
 
-def test_an_exported_wan_is_loaded_strictly_by_diffusers_class_and_by_us(make_wan, tmp_path):
+def test_an_exported_wan_is_loaded_strictly_by_diffusers_class_and_by_us(make_wan, small_config, tmp_path):
     diffusers = pytest.importorskip("diffusers")
     denoiser = make_wan()
-    model = LoadedModel(denoiser, TinyEncoders(), 5.0, 48, 80, 24.0, tmp_path, 3, {})
+    config = replace(small_config, backbone=denoiser.backbone.config)
+    card = model_card(config, TinyEncoders(), 5.0, 48, 80, 24.0)
+    model = LoadedModel(denoiser, TinyEncoders(), 5.0, 48, 80, 24.0, tmp_path, 3, card)
     export_model(model, tmp_path / "out")
     kind = diffusers.HeliosTransformer3DModel
     theirs, report = kind.from_pretrained(tmp_path / "out" / "transformer", output_loading_info=True)

@@ -52,7 +52,7 @@ class Losses:
         )[1]
 
 
-def small_data(world: str, batch_size: int, accumulate: int) -> VideoDataModule:
+def small_data(world: str, batch_size: int, accumulate: int = 1) -> VideoDataModule:
     """The videos of conftest's small world."""
     return VideoDataModule(
         Path(world) / "manifest.csv", Path(world) / "cache", TinyEncoders(), height_px=SIZE_PX, width_px=SIZE_PX,
