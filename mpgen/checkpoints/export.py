@@ -79,7 +79,9 @@ def export_model(
             save_file(parts, half_written / LORA, metadata={"format": "pt"})
         card = described | {STEPS: model.steps, CHECKSUM: fingerprint(find_exported(half_written))}
         _write_json(half_written / "config.json", card)
-        (half_written / "README.md").write_text(readme(model, folder.name), encoding="utf-8")
+        (half_written / "README.md").write_text(
+            readme(model, folder.name, for_diffusers=obstacle is None), encoding="utf-8"
+        )
         os.replace(half_written, folder)
     finally:
         shutil.rmtree(half_written, ignore_errors=True)

@@ -22,12 +22,13 @@ pipeline(image="first_frame.png", prompt="...", seconds=60).save("out.mp4")
 ```"""
 
 
-def readme(model: LoadedModel, name: str) -> str:
+def readme(model: LoadedModel, name: str, for_diffusers: bool) -> str:
     """The text, as the Hub shows it.
 
     Args:
         model: what it is of.
         name: of its folder.
+        for_diffusers: whether the folder holds `transformer/`.
     """
     denoiser, card = model.denoiser, model.card
     weights = "released" if card.get("ema") is None else "averaged (EMA)" if card["ema"] else "raw (not averaged)"
@@ -53,7 +54,9 @@ def readme(model: LoadedModel, name: str) -> str:
         *(f"> **Caveat.** {caveat}\n" for caveat in card.get("caveats", ())),
         "## Use\n",
         USE.format(name=name) + "\n",
-        "`transformer/` is the backbone alone, for diffusers, which knows no long-term memory.\n",
+        "`transformer/` is the backbone alone, for diffusers, which knows no long-term memory.\n"
+        if for_diffusers
+        else "diffusers' class cannot hold this network.\n",
         "## Licence\n",
         "Where it was trained on from released weights, their licence holds for it too: "
         f"{LICENCES[type(denoiser.backbone.config)]}. Name your own beside it, and the data.\n",

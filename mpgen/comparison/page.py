@@ -50,7 +50,7 @@ def _chart(a: RunRecord, b: RunRecord) -> str:
     figure = Figure((COLUMNS * PANEL_INCHES[0], rows * PANEL_INCHES[1]), layout="constrained")
     FigureCanvasSVG(figure)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
-    for panel, name in zip(panels, names, strict=False):
+    for panel, name in zip(panels[: len(names)], names, strict=True):
         for run, colour in zip((a, b), COLOURS, strict=True):
             if name in run.curves:
                 curve = run.curves[name]

@@ -86,7 +86,7 @@ class StepCache(ABC):
         """
 
     def computed(self, added: Tokens) -> None:  # noqa: B027 - most need not know
-        """Is told what all blocks added to these tokens, or those after the first one, when a step was not skipped."""
+        """Stores the residual of all blocks, or of those after the first, of a step that was not skipped."""
 
 
 class FirstBlockCache(StepCache):

@@ -114,7 +114,7 @@ def expand(words: Sequence[str]) -> list[str]:
 
 
 def _options(settings: Mapping[str, Any], given: set[str]) -> list[str]:
-    """The settings as words; those that are given by hand, and what is no option, are left out."""
+    """The settings as command-line arguments, without those given explicitly and those that are not options."""
     left_out = {"num_sections", "section_frames", "context_frames", *given}
     if given & {"prompts", "scene", "world", "suite"}:
         left_out.add("prompt")

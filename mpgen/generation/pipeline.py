@@ -135,7 +135,7 @@ def stream_frames(
         model: makes them.
         job: which; its `output` is not used.
         sampling: how.
-        after_section: is told the wall time of each section, in seconds, once its frames were taken.
+        after_section: called with the wall time of each section, in seconds, once its frames are written.
         forwards: counts what a cache skips.
     """
     device = next(model.denoiser.parameters()).device

@@ -51,7 +51,7 @@ def test_the_gallery_plays_what_was_kept_and_what_was_not(data):
     page = (data / "gallery.html").read_text(encoding="utf-8")
     used, left_out = rows_by_video(data / "manifest.csv"), rows_by_video(data / "rejected.csv")
     for reason in {row["reason"] for rows in left_out.values() for row in rows}:
-        assert f"left out: {reason} " in page
+        assert f"rejected: {reason} " in page
     assert {"kept: train ", "kept: val "} <= {text for text in ("kept: train ", "kept: val ") if text in page}
     row = used["ten_bit.mp4"][0]
     assert f'src="videos/ten_bit.mp4#t={float(row["start_seconds"]):g},{float(row["end_seconds"]):g}"' in page

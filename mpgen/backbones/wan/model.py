@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -167,8 +166,8 @@ class Wan(Backbone):
             temb, section_parts = (of.repeat_interleave(rows * columns, 1) for of in (temb, section_parts))
 
         mask = _mask(context, section.shape[1])
-        kept = conditioning.kept if isinstance(conditioning, _ForSteps) else repeat(None)
-        for block, own in zip(self.blocks, kept, strict=False):
+        kept = conditioning.kept if isinstance(conditioning, _ForSteps) else [None] * len(self.blocks)
+        for block, own in zip(self.blocks, kept, strict=True):
             history, section = block(history, section, history_parts, section_parts, rotation, mask, text, own)
         return section, temb
 

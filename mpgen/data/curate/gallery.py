@@ -1,4 +1,4 @@
-"""A page of what was kept and what was left out, with reasons: the browser plays the spans where the files lie."""
+"""An HTML page of accepted and rejected clips, with reasons; the browser plays the clips from the source files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ def draw(metrics: Sequence[type[VideoMetric]], groups: Sequence[Group]) -> bytes
     figure = Figure((_COLUMNS * _PANEL_INCHES[0], height), layout="constrained")
     FigureCanvasSVG(figure)
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
-    for panel, metric in zip(panels, shown, strict=False):
+    for panel, metric in zip(panels[: len(shown)], shown, strict=True):
         _draw(panel, metric, groups)
     for panel in panels[len(shown) :]:
         panel.remove()

@@ -58,7 +58,7 @@ def filter(
 ) -> None:
     """Choose the spans to train on from what `mpgen data score` found; nothing is decoded, so try as often as you like.
 
-    Writes DATA/manifest.csv, DATA/rejected.csv with a line for everything that is left out, numbers and reason, and
+    Writes DATA/manifest.csv, DATA/rejected.csv with a line for every rejected clip, its scores and the reason, and
     DATA/gallery.html, on which some of either play.
 
     Example: mpgen data filter DATA --thresholds.min_motion 1 --val_videos 32
@@ -164,14 +164,14 @@ def _held_out(video_ids: set[str], asked: int | None) -> set[str]:
 
 
 def _gallery(rows: Sequence[ManifestRow], rejected: Sequence[RejectedRow]) -> list[tuple[str, list[Shown]]]:
-    """What was kept, by split, then what was left out, the most frequent reason first."""
+    """Accepted clips by split, then rejected ones by reason, the most frequent first."""
     groups: dict[str, list[Shown]] = {}
     for row in sorted(rows, key=lambda row: row.split):
         text = f"{row.sections} sections, motion {row.motion:g}. {row.caption}"
         groups.setdefault(f"kept: {row.split}", []).append(Shown(row.video, row.start_seconds, row.end_seconds, text))
     reasons = Counter(row.reason for row in rejected)
     for reason, _ in reasons.most_common():
-        groups[f"left out: {reason}"] = [
+        groups[f"rejected: {reason}"] = [
             Shown(row.video, row.start_seconds, row.end_seconds, row.detail) for row in rejected if row.reason == reason
         ]
     return list(groups.items())
