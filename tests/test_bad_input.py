@@ -90,6 +90,7 @@ ROWS = [
     ("world --output w --bounce_objects [3,2]", "bounce_objects"),
     ("world --output w --hidden_seconds [2,1]", "hidden_seconds"),
     ("world --output w --cue_seconds -1", "cue_seconds"),
+    ("world --output w --open_share 2", "open_share"),
     ("world --output w --object_radius 0.5", "object_radius"),
     ("world --output w --pace 0", "pace"),
     ("world --output w --length_weights [1]", "length_weights"),

@@ -21,6 +21,7 @@ def world(
     bounce_objects: tuple[int, int] = (2, 3),
     hidden_seconds: tuple[float, float] = (0.5, 4.0),
     cue_seconds: float = 0.0,
+    open_share: float = 0.0,
     object_radius: float = 0.11,
     pace: float = 1.0,
     seed: int = 0,
@@ -44,6 +45,7 @@ def world(
         bounce_objects: fewest and most objects in a video of `bounce` or `curtain`, 1 to 4.
         hidden_seconds: shortest and longest time out of sight.
         cue_seconds: the light of the wall changes so long before the hidden object comes out; 0 for no change.
+        open_share: how often a curtain is open in the first frame, so that the start image shows what it will hide.
         object_radius: of every object, as a fraction of the frame's side, 0.05 to 0.14.
         pace: objects and the camera move so many times as fast as at 1; above 0 to 1.
         seed: another seed gives another world.
@@ -63,6 +65,7 @@ def world(
         bounce_objects=tuple(bounce_objects),
         hidden_seconds=tuple(hidden_seconds),
         cue_seconds=cue_seconds,
+        open_share=open_share,
         object_radius=object_radius,
         pace=pace,
         seed=seed,

@@ -29,6 +29,8 @@ class WorldSettings:
         hidden_seconds: shortest and longest time out of sight; drawn log-uniformly, cut where the video is too short.
         cue_seconds: the light of the wall changes so long before the hidden object comes out, so that when it comes
             can be seen, and only what comes has to be remembered; 0 for no change.
+        open_share: how often a curtain is open in the first frame, so that the start image shows what it will hide: a
+            model learns to look it up there without a memory. 0 to 1; 0 where memory is asked about.
         object_radius: of every object, as a fraction of the frame's side, 0.05 to 0.14.
         pace: objects and the camera move so many times as fast as SPEEDS and CAMERA_SPEEDS say, above 0 to 1.
         seed: another seed gives another world.
@@ -47,6 +49,7 @@ class WorldSettings:
     bounce_objects: tuple[int, int] = (2, 3)
     hidden_seconds: tuple[float, float] = (0.5, 4.0)
     cue_seconds: float = 0.0
+    open_share: float = 0.0
     object_radius: float = 0.11
     pace: float = 1.0
     seed: int = 0
@@ -83,6 +86,8 @@ class WorldSettings:
             raise UserError(f"world seed {self.seed}: 0 or more is wanted")
         if self.cue_seconds < 0:
             raise UserError(f"world cue_seconds {self.cue_seconds}: 0 (no change) or more is wanted")
+        if not 0 <= self.open_share <= 1:
+            raise UserError(f"world open_share {self.open_share}: a share from 0 to 1 is wanted")
         if not 0.05 <= self.object_radius <= 0.14:
             raise UserError(f"world object_radius {self.object_radius}: 0.05 to 0.14 of the frame's side is wanted")
         if not 0 < self.pace <= 1:

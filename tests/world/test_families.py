@@ -210,3 +210,14 @@ def test_a_curtain_shows_all_hides_all_and_shows_the_same_again(number):
     assert truth.witness_frames == max(first) + 1
     seen = detect(covered[:1], 5.0)
     assert not seen.area.any()
+
+
+def test_curtains_that_begin_open_show_in_the_first_frame_what_they_hide_later():
+    open_first = replace(SETTINGS, hidden_seconds=(2.0, 3.0), open_share=0.5)
+    scenes = [sample_scene(open_first, "curtain", 241, (3, number)) for number in range(20)]
+    shown = [visible(scene, 48) for scene in scenes]
+    begins_open = [bool(share[0].min() > 0.999) for share in shown]
+    assert 5 <= sum(begins_open) <= 15
+    assert all(share[0].max() == 0 for share, is_open in zip(shown, begins_open, strict=True) if not is_open)
+    assert begins_open == [not scene.caption.startswith("a curtain opens") for scene in scenes]
+    assert all(share.min(0).max() == 0 for share in shown)  # everything is hidden once

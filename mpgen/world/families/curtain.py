@@ -9,7 +9,10 @@ from mpgen.world.settings import WorldSettings
 
 
 class Curtain(Family):
-    """A curtain opens on some objects that stand still, closes, and opens again slowly, again and again."""
+    """A curtain opens on some objects that stand still, closes, and opens again slowly, again and again.
+
+    Where `open_share` says so it begins open: then the start image shows what is hidden later.
+    """
 
     def sample(self, rng: np.random.Generator, settings: WorldSettings, num_frames: int) -> Scene:
         fps = settings.fps
@@ -21,15 +24,17 @@ class Curtain(Family):
             for colour, (x, y) in zip(colours, positions, strict=True)
         ]
         quick, slow = np.linspace(1, 0, fps // 2 + 1), np.linspace(1, 0, fps + 1)
-        legs = [np.ones(int(rng.integers(1, 1 + max(1, fps // 4)))), quick]
+        begins_open = settings.open_share > 0 and rng.random() < settings.open_share
+        legs = [] if begins_open else [np.ones(int(rng.integers(1, 1 + max(1, fps // 4)))), quick]
         while sum(map(len, legs)) < num_frames:
             legs += [np.zeros(round(rng.uniform(0.75, 1.25) * fps)), quick[::-1]]
             room = num_frames - sum(map(len, legs)) - len(slow) - fps // 2
             legs += [np.ones(log_uniform_frames(rng, settings, room)), slow]
         side = str(rng.choice(("left", "right")))
+        story = f"closes, and opens to the {side}" if begins_open else f"opens to the {side}, closes, and opens"
         return Scene(
             family="curtain",
-            caption=f"a curtain opens to the {side}, closes, and opens again slowly.",
+            caption=f"a curtain {story} again slowly.",
             fps=fps,
             object_radius=settings.object_radius,
             tracks=tuple(tracks),
