@@ -61,8 +61,9 @@ class Denoiser(nn.Module):
         keep: int = 0,
         layout: Layout | None = None,
         end: Still | None = None,
+        blank: bool = False,
     ) -> Past:
-        """The past of a video of which only the start image is known.
+        """The past of a video of which only the start image is known, or nothing.
 
         Args:
             start: latents of the start image, one frame.
@@ -70,8 +71,9 @@ class Denoiser(nn.Module):
             keep: past sections through which the memory gets gradients.
             layout: the order in which the sections come; that of training if None.
             end: latents of the last image, for layouts that take one.
+            blank: there is no start image, and `start` is zeros: see `History`.
         """
-        history = History.begin(start, self.layout if layout is None else layout, end)
+        history = History.begin(start, self.layout if layout is None else layout, end, blank)
         psi = None if self.memory is None else Psi.begin(self.memory, conditioning, start, keep)
         return Past(self.backbone, self.frame_index, self.schedule, history, psi)
 

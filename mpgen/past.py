@@ -41,8 +41,10 @@ class Past:
     def after(self, section: Latents) -> "Past":
         """The past once `section` is part of it; no gradient flows into the section."""
         section = section.detach()
-        psi = None if self.psi is None else self.psi.after(section)
-        return replace(self, history=self.history.append(section), psi=psi)
+        history, psi = self.history.append(section), self.psi
+        if psi is not None and self.history.blank:
+            psi = Psi.begin(psi.memory, psi.conditioning, history.start, psi.keep)
+        return replace(self, history=history, psi=None if psi is None else psi.after(section))
 
     def pack(self, num_sections: int = 1) -> Context:
         """All that the next sections see of the sections before them: `[memory | 4x | 2x | start, 1x]`.

@@ -137,16 +137,16 @@ class Encoders(ABC):
         """Gives back the memory of loaded weights, which are loaded again when they are next needed."""
 
     def conditioning(
-        self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"], negative: str | None = None
+        self, captions: Sequence[str], images: Float[Tensor, "b 3 h w"] | None, negative: str | None = None
     ) -> Conditioning:
         """Text and image features of a batch of videos.
 
         Args:
             captions: one a video.
-            images: the start images, in [-1, 1].
+            images: the start images, in [-1, 1]; None where there are none.
             negative: what guidance leads all of them away from, where it is a second forward.
         """
-        num, image = len(captions), None if self.image is None else self.image.encode(images)
+        num, image = len(captions), None if self.image is None or images is None else self.image.encode(images)
         texts = [*captions, *([] if negative is None else [negative] * num)]
         text = self.text.encode(texts)  # together, so that a text encoder that is loaded for it is loaded once
 

@@ -19,6 +19,7 @@ from mpgen.generation.starts.branch import FromBranch
 from mpgen.generation.starts.image import FromImage
 from mpgen.generation.starts.scene import FromScene
 from mpgen.generation.starts.suite import FromSuite
+from mpgen.generation.starts.text import FromText
 from mpgen.generation.starts.video import FromVideo
 from mpgen.generation.starts.world import FromWorld
 from mpgen.generation.weights import Released, Shipped, Trained, Weights
@@ -30,7 +31,7 @@ from mpgen.sections import ORDERS
 
 def generate(
     output: Path,
-    start: FromImage | FromVideo | FromBranch | FromScene | FromWorld | FromSuite,
+    start: FromImage | FromVideo | FromBranch | FromScene | FromWorld | FromSuite | FromText,
     weights: Trained | Released | Shipped,
     size: Bucket | ExactSize | OwnSize,
     denoising: Denoising,
@@ -43,11 +44,11 @@ def generate(
 ) -> None:
     """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
-    Say what to start from in one of six ways: --image and --prompt; --continue_from, a video to go on with; --branch
-    and --section, a video made here, made anew from a section on; --scene, for a first frame and a caption of the
-    built-in world; --world, a folder that `mpgen world` made, whose held-out videos are all made again; or --suite, a
-    CSV with a row for every video, such as the paper's. --like VIDEO takes the settings that a video made here says of
-    itself.
+    Say what to start from in one of seven ways: --image and --prompt; --prompt alone, with Helios or Wan;
+    --continue_from, a video to go on with; --branch and --section, a video made here, made anew from a section on;
+    --scene, for a first frame and a caption of the built-in world; --world, a folder that `mpgen world` made, whose
+    held-out videos are all made again; or --suite, a CSV with a row for every video, such as the paper's. --like VIDEO
+    takes the settings that a video made here says of itself.
 
     Example: mpgen generate --scene bounce --seconds 30 --output out.mp4
     Example: mpgen generate --ckpt_path runs/quickstart --scene bounce --output out.mp4

@@ -109,5 +109,5 @@ def _read_ratios(path: Path) -> tuple[float, ...]:
 def _shift_for(model: LoadedModel, job: Job) -> float:
     """FramePack's shift for the tokens of one section."""
     side_px = model.encoders.vae.spatial_stride * model.denoiser.backbone.config.patch[1]
-    height, width = job.start.shape[:2]
+    height, width = job.size_px
     return shift_for_tokens(model.denoiser.layout.section * (height // side_px) * (width // side_px))

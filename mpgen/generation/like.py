@@ -46,7 +46,7 @@ WANTED: dict[str, tuple[Check, str]] = {
     "order": (lambda value: _text(value) and value in ORDERS, "f1 or f0"),
     "num_sections": (_whole(1, MAX_FRAMES), "a number of sections"),
     "section_frames": (_whole(1, MAX_FRAMES), "a number of frames"),
-    "context_frames": (_whole(1, MAX_FRAMES), "a number of frames"),
+    "context_frames": (_whole(0, MAX_FRAMES), "a number of frames"),
 }
 WANTED_OF_SAMPLING: dict[str, tuple[Check, str]] = {
     "sampler": (lambda value: _text(value) and value in SAMPLERS, "a sampler"),

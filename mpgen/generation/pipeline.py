@@ -22,13 +22,14 @@ from mpgen import __version__
 from mpgen.atomic import replacing
 from mpgen.checkpoints import LoadedModel
 from mpgen.conditioning import Conditioning
+from mpgen.errors import UserError
 from mpgen.generation.caches import Forwards
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
 from mpgen.sections import ORDERS, Forward, Layout
-from mpgen.tensors import Clip, Latents
+from mpgen.tensors import Clip, Latents, Still
 from mpgen.video.writing import VideoWriter
 
 Frames = UInt8[np.ndarray, "t h w 3"]
@@ -40,24 +41,38 @@ class Job:
 
     Args:
         prompt: the text.
-        start: the first frame.
+        start: the first frame; None to begin from the text alone.
         known: true frames that follow it, to be continued; as many whole sections as they hold, counted from their end,
-            are remembered. None to begin from the image.
+            are remembered. None to begin from the image or the text.
         num_sections: sections to make.
         output: the mp4; a JSON with the same name is written beside it.
         end: the last frame, for orders that take one.
         order: which sections come first, see `mpgen.sections.ORDERS`.
         prompts: texts by the time in the video, in place of `prompt`.
+        blank_px: height and width of a video without a start.
     """
 
     prompt: str
-    start: UInt8[np.ndarray, "h w 3"]
+    start: UInt8[np.ndarray, "h w 3"] | None
     known: Frames | None
     num_sections: int
     output: Path
     end: UInt8[np.ndarray, "h w 3"] | None = None
     order: type[Layout] = Forward
     prompts: Prompts | None = None
+    blank_px: tuple[int, int] | None = None
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the video."""
+        size = self.blank_px if self.start is None else self.start.shape[:2]
+        assert size is not None
+        return size
+
+    @property
+    def num_given(self) -> int:
+        """Frames that are there already."""
+        return (self.start is not None) + (0 if self.known is None else len(self.known))
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,7 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     metadata = {"comment": settings, "title": job.prompt, "encoder_settings": f"mpgen {__version__}"}
 
     bar = tqdm(total=job.num_sections, unit="section", desc=job.output.name, disable=not progress)
-    height, width = job.start.shape[:2]
+    height, width = job.size_px
     frames, times, interrupted, forwards = 0, [], False, Forwards()
 
     def count(seconds: float) -> None:
@@ -142,17 +157,18 @@ def stream_frames(
     layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
     known = _known_sections(model, job, device)
     conditionings = _conditionings(model, job, layout, len(known), device, _negative_prompt(model, sampling))
-    start = _encode_still(model, job.start, device)
+    start = _no_start(model, job, device) if job.start is None else _encode_still(model, job.start, device)
     end = None if job.end is None else _encode_still(model, job.end, device)
     # Known frames are given as they were, not as the autoencoder sees them.
-    yield job.start
+    yield from () if job.start is None else job.start[None]
     yield from () if job.known is None else job.known
     with _scratch() as past:
         script = None if job.prompts is None else Script(conditionings, _store(past, "script"))
         first = conditionings[0]
         sections = rollout(
-            model.denoiser, start, first, job.num_sections, sampling, known, layout, end, script, forwards
-        )
+            model.denoiser, start, first, job.num_sections, sampling, known, layout, end, script, forwards,
+            blank=job.start is None,
+        )  # fmt: skip
         clips = stream_clips(
             model.encoders.vae,
             known[-1] if known else start,
@@ -204,15 +220,34 @@ def _encode_still(
     return model.encoders.vae.encode(to_clip(frame[None]).to(device)).float()
 
 
+def _no_start(model: LoadedModel, job: Job, device: torch.device) -> Still:
+    """What stands for a start image where there is none, until a section takes its place.
+
+    Raises:
+        UserError: the model needs an image.
+    """
+    takes_image = model.denoiser.backbone.config.widths.image is not None
+    if takes_image or not model.denoiser.layout.alone:
+        raise UserError(
+            "--prompt without a first frame: this model begins from an image; wanted --image with it, or weights whose "
+            "sections stand alone, such as Helios' and Wan's (model.denoiser.layout.alone)"
+        )
+    vae = model.encoders.vae
+    rows, columns = (side // vae.spatial_stride for side in job.size_px)
+    return torch.zeros(1, vae.latent_channels, 1, rows, columns, device=device)
+
+
 def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[Latents]:
     """The whole sections at the end of the known frames, encoded alone or after the frame before them as a still."""
     if job.known is None:
         return []
-    layout = model.denoiser.layout
+    layout, frames = (
+        model.denoiser.layout,
+        job.known if job.start is None else np.concatenate([job.start[None], job.known]),
+    )
     step, before = layout.section_pixel_frames, 0 if layout.alone else 1
-    frames = np.concatenate([job.start[None], job.known])
-    first = (len(frames) - 1) % step
-    clips = (to_clip(frames[i + 1 - before : i + step + 1]).to(device) for i in range(first, len(frames) - 1, step))
+    first = len(frames) - len(job.known) // step * step
+    clips = (to_clip(frames[i - before : i + step]).to(device) for i in range(first, len(frames), step))
     return [model.encoders.vae.encode(clip)[:, :, before:].float() for clip in clips]
 
 
@@ -220,7 +255,7 @@ def _conditionings(
     model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device, negative: str | None
 ) -> list[Conditioning]:
     """The conditioning of every section to make, in the order they are made; one object for each text."""
-    image = to_clip(job.start[None]).to(device)[:, :, 0]
+    image = None if job.start is None else to_clip(job.start[None]).to(device)[:, :, 0]
     if job.prompts is None:
         return [model.encoders.conditioning([job.prompt], image, negative).to(device)] * job.num_sections
     # Frames of a given video that fill no section stand before the known ones.
@@ -282,7 +317,7 @@ def _card(model: LoadedModel, job: Job, sampling: Sampling) -> dict:
         "order": next(name for name, order in ORDERS.items() if order is job.order),
         "end_image": job.end is not None,
         "prompts": None if job.prompts is None else asdict(job.prompts),
-        "context_frames": 1 if job.known is None else 1 + len(job.known),
+        "context_frames": job.num_given,
         "checkpoint": {"path": str(model.path), "steps": model.steps},
         "model": model.card,
     }

@@ -125,7 +125,7 @@ class MemoryPackPipeline:
 
     def __call__(
         self,
-        image: Picture,
+        image: Picture | None = None,
         prompt: str = "",
         seconds: float = 5.0,
         *,
@@ -134,10 +134,11 @@ class MemoryPackPipeline:
         width_px: int | None = None,
         fps: float | None = None,
     ) -> Video:
-        """A video that begins with `image`.
+        """A video that begins with `image`, or from the text alone.
 
         Args:
-            image: the first frame, scaled to cover the video's size and cropped: a file, a picture or an array.
+            image: the first frame, scaled to cover the video's size and cropped: a file, a picture or an array; None
+                for a video of a text alone, with Helios or Wan.
             prompt: the text.
             seconds: length of what is made, rounded up to whole sections.
             denoising: sampler, steps, seed and the like, as the options of `mpgen generate`.
@@ -154,9 +155,13 @@ class MemoryPackPipeline:
         size: Size = OwnSize() if height_px is None else ExactSize(height_px, width_px)
         model = self.model if fps is None else replace(self.model, fps=fps)
         making = Making(model, size, self.weights.any_size, Path("video.mp4"), Forward, denoising.seed)
-        picture = _picture(image)
-        start = cover(picture, *making.size_for((picture.height, picture.width)))
-        job = Job(prompt, start, None, making.sections(seconds), making.output)
+        start, blank_px = None, None
+        if image is None:
+            blank_px = making.blank_px()
+        else:
+            picture = _picture(image)
+            start = cover(picture, *making.size_for((picture.height, picture.width)))
+        job = Job(prompt, start, None, making.sections(seconds), making.output, blank_px=blank_px)
         return Video(model, job, denoising.of(model, job, self.weights.shift))
 
 

@@ -69,6 +69,7 @@ def rollout(
     end: Still | None = None,
     script: Script | None = None,
     forwards: Forwards | None = None,
+    blank: bool = False,
 ) -> Iterator[Latents]:
     """The sections of a video, each as soon as it is clean.
 
@@ -83,13 +84,14 @@ def rollout(
         end: the last image's latents, for layouts that take one.
         script: other conditioning for some sections.
         forwards: counts what a cache skips.
+        blank: there is no start image, and `start` is zeros.
     """
     forwards = Forwards() if forwards is None else forwards
     dtype = next(denoiser.parameters()).dtype
     start, end = start.to(dtype), None if end is None else end.to(dtype)
     layout = (denoiser.layout if layout is None else layout).for_video(len(known) + num_sections)
     prompt = _Prompt(conditioning.guided(sampling.guidance_scale), dtype, script)
-    past = denoiser.begin(start, prompt.conditioning, layout=layout, end=end)
+    past = denoiser.begin(start, prompt.conditioning, layout=layout, end=end, blank=blank)
     for section in known:
         past = past.after(section.to(dtype))
         prompt.keep(section)

@@ -30,6 +30,8 @@ class History:
         layout: which order that is.
         end: latents of the image that the video shall end with. Only the section that touches it is shown it, in the
             nearest slot; afterwards it is forgotten, as in the released pipeline.
+        blank: there is no start image: zeros stand in its place until the first section is there, whose first latent
+            frame, which is a still, then takes it, as in Helios.
     """
 
     start: Still
@@ -37,22 +39,24 @@ class History:
     numbers: tuple[int, ...]
     layout: Layout
     end: Still | None = None
+    blank: bool = False
 
     @classmethod
-    def begin(cls, start: Still, layout: Layout, end: Still | None = None) -> "History":
-        """Only the start image is there."""
+    def begin(cls, start: Still, layout: Layout, end: Still | None = None, blank: bool = False) -> "History":
+        """Only the start image is there; if `blank`, nothing is, and `start` is zeros."""
+        assert not blank or layout.alone, f"{layout}: a section must begin with a still to stand in for the start image"
         assert end is None or layout.takes_end_image, f"{layout} has no place for an end image"
         b, c, _, h, w = start.shape
         empty = start.new_zeros(b, c, layout.history, h, w)
-        history = cls(start, empty, (0,) * b, layout, end)
+        history = cls(start, empty, (0,) * b, layout, end, blank)
         # Where time goes forward, the start image is also the frame before the first section.
         return history if layout.direction < 0 else replace(history, recent=history._joined(start))
 
     def append(self, section: Latents) -> "History":
         """The history after `section`, which keeps as many frames as before."""
-        return replace(
-            self, recent=self._joined(section), numbers=tuple(number + 1 for number in self.numbers), end=None
-        )
+        numbers = tuple(number + 1 for number in self.numbers)
+        start = section[:, :, :1] if self.blank else self.start
+        return replace(self, start=start, recent=self._joined(section), numbers=numbers, end=None, blank=False)
 
     def without(self, dropped: Bool[Tensor, " b"]) -> "History":
         """The same with all slots of these videos empty; the start image stays."""

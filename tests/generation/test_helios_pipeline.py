@@ -65,9 +65,12 @@ def pipeline():
 
 @pytest.fixture
 def run_released(pipeline, monkeypatch):
-    """The pipeline on so many sections after a start image, whose latents take the place of all that it derives."""
+    """The pipeline on so many sections after a start image, whose latents take the place of all that it derives.
 
-    def run(scheduler: str, num_sections: int, start: torch.Tensor, output_type: str = "latent") -> Released:
+    Or from the text alone.
+    """
+
+    def run(scheduler: str, num_sections: int, start: torch.Tensor | None, output_type: str = "latent") -> Released:
         calls, forward = [], pipeline.transformer.forward
 
         def recorded(**given):
@@ -105,14 +108,15 @@ def ours(pipeline):
 def sections(ours, monkeypatch):
     """Ours on the noise and the texts of what the pipeline did."""
 
-    def make(released: Released, sampler: str, start: torch.Tensor) -> list[torch.Tensor]:
+    def make(released: Released, sampler: str, start: torch.Tensor, blank: bool = False) -> list[torch.Tensor]:
         firsts = released.calls[:: 2 * STEPS]
         monkeypatch.setattr(rollout_module, "_noise", lambda shape, seed, number: firsts[number]["hidden_states"])
         texts = [released.calls[branch]["encoder_hidden_states"] for branch in (0, 1)]
         masks = [torch.arange(9)[None] < length for length in (6, 2)]  # what is masked is zero in both
         plain, negative = (Conditioning(text, mask, None, None) for text, mask in zip(texts, masks, strict=True))
         sampling = Sampling(SAMPLERS[sampler], STEPS, shift_for_tokens(TOKENS), GUIDANCE, 0)
-        return list(rollout(ours, start, replace(plain, negative=negative), len(firsts), sampling))
+        given = replace(plain, negative=negative)
+        return list(rollout(ours, start, given, len(firsts), sampling, blank=blank))
 
     return make
 
@@ -128,6 +132,16 @@ def test_latents_are_those_of_the_released_pipeline(run_released, sections, late
     assert got.shape == wanted.shape == (1, 4, 18, 6, 10)
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=0)
     assert got.std() > 0.1
+
+
+def test_latents_of_a_text_alone_are_those_of_the_released_pipeline(run_released, sections):
+    released, start = run_released("euler", 2, None), torch.zeros(1, 4, 1, 6, 10)
+    got = torch.cat(sections(released, "euler", start, blank=True), 2)
+    assert got.shape == released.made.shape == (1, 4, 18, 6, 10)
+    torch.testing.assert_close(got, released.made, atol=1e-4, rtol=0)
+    starts = [call["latents_history_short"][:, :, 0] for call in released.calls[:: 2 * STEPS]]
+    assert torch.equal(starts[0], start[:, :, 0])
+    torch.testing.assert_close(starts[1], got[:, :, 0], atol=1e-4, rtol=0)
 
 
 def test_frames_are_those_of_the_released_pipeline(run_released, pipeline, sections, latents, tmp_path):

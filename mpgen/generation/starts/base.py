@@ -52,6 +52,10 @@ class Making:
         picture = read_picture(path, option)
         return cover(picture, *self.size_for((picture.height, picture.width)))
 
+    def blank_px(self) -> tuple[int, int]:
+        """Height and width of a video that begins from no picture."""
+        return self.size_for((self.model.height_px, self.model.width_px))
+
     def sections(self, seconds: float) -> int:
         return sections_for(seconds, self.model.fps, self.model.denoiser.layout.section_pixel_frames)
 
@@ -112,15 +116,18 @@ def check_picture(path: Path | None, option: str) -> None:
 
 def one_video(
     making: Making,
-    start: Frame,
+    start: Frame | None,
     known: UInt8[np.ndarray, "t h w 3"] | None,
     prompt: str | None,
     prompts: Path | None,
     end_image: Path | None,
     seconds: float,
+    blank_px: tuple[int, int] | None = None,
 ) -> list[Job]:
-    """The job of a single video, with the texts and the last frame that were asked for."""
+    """The job of a single video, with the texts and the last frame that were asked for; see `Job`."""
     script = None if prompts is None else read_prompts(prompts, prompt)
-    end = None if end_image is None else cover(read_picture(end_image, "--end_image"), *start.shape[:2])
+    end = None
+    if end_image is not None and start is not None:
+        end = cover(read_picture(end_image, "--end_image"), *start.shape[:2])
     text = (prompt or "") if script is None else script.texts[0]
-    return [Job(text, start, known, making.sections(seconds), making.output, end, making.order, script)]
+    return [Job(text, start, known, making.sections(seconds), making.output, end, making.order, script, blank_px)]

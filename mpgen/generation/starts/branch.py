@@ -53,8 +53,8 @@ class FromBranch(Start):
         if abs(settings["fps"] - fps) > 1e-6:
             raise UserError(f"--fps {fps:g}: {self.branch} has {settings['fps']:g} frames a second: wanted as many")
         kept = settings["context_frames"] + (self.section - 1) * settings["section_frames"]
-        height, width = making.size_for(video_size(self.branch))
-        frames = decode_clip(self.branch, fps, height, width, max_frames=kept)
+        size_px = making.size_for(video_size(self.branch))
+        frames = decode_clip(self.branch, fps, *size_px, max_frames=kept) if kept else []
         if len(frames) < kept:
             raise UserError(
                 f"--section {self.section}: {self.branch} ends after {len(frames)} frames: wanted {kept} before it"
@@ -62,6 +62,7 @@ class FromBranch(Start):
         seconds = self.seconds
         if seconds is None:
             seconds = (settings["num_sections"] - self.section + 1) * settings["section_frames"] / settings["fps"]
-        known = frames[1:] if kept > 1 else None
+        began = 1 if settings["context_frames"] else 0  # with an image, not with a text alone
+        start, known = frames[0] if began else None, frames[began:] if kept > began else None
         prompt = settings["prompt"] if self.prompt is None and self.prompts is None else self.prompt
-        return one_video(making, frames[0], known, prompt, self.prompts, None, seconds)
+        return one_video(making, start, known, prompt, self.prompts, None, seconds, size_px)
