@@ -224,6 +224,6 @@ def _usage() -> str:
         "commands:",
         *_listed(COMMANDS),
         "",
-        "mpgen COMMAND --help tells more. Begin with: mpgen fit --config configs/quickstart.yaml",
+        "mpgen COMMAND --help tells more. Begin with: mpgen fit --config configs/scratch.yaml",
     ]
     return "\n".join(lines)

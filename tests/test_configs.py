@@ -105,7 +105,7 @@ def run(model: LongVideoModule) -> None:
     assert [tuple(section.shape) for section in sections] == [(2, widths.latents, frames, 4, 4)] * 2
 
 
-@pytest.mark.parametrize("name", ["quickstart", *STAGES])
+@pytest.mark.parametrize("name", ["scratch", *STAGES])
 def test_a_main_config_resumes_in_a_folder_of_its_own(name):
     tree = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
     assert (tree["run"], tree["ckpt_path"]) == (f"runs/{name}", "last")
@@ -134,7 +134,7 @@ def test_the_overlays_and_the_cache_command_say_what_the_stage_configs_have_by_d
 
 
 def test_a_config_with_a_wrong_key_does_not_pass(tmp_path):
-    tree = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8"))
+    tree = yaml.safe_load((ROOT / "configs/scratch.yaml").read_text(encoding="utf-8"))
     tree["model"]["clip_nrom"] = 1.0
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump(tree), encoding="utf-8")

@@ -18,14 +18,14 @@ from mpgen.training.forcing import Forcing
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_run import Ended, run
 
-QUICKSTART = yaml.safe_load((Path(__file__).parents[1] / "configs/quickstart.yaml").read_text(encoding="utf-8"))
+SCRATCH = yaml.safe_load((Path(__file__).parents[1] / "configs/scratch.yaml").read_text(encoding="utf-8"))
 CALLBACKS = [{"class_path": "EMA"}, {"class_path": "SampleVideos", "init_args": {"steps": 3}}]
 ABSENT = object()
 
 
 def write(path: Path, changes: dict[str, Any]) -> Path:
     """The quickstart's config with some keys changed."""
-    tree = copy.deepcopy(QUICKSTART)
+    tree = copy.deepcopy(SCRATCH)
     own = {"run": str(path.parent / "run"), "trainer.callbacks": copy.deepcopy(CALLBACKS)}
     for key, value in (own | changes).items():
         *above, last = [int(part) if part.isdigit() else part for part in key.split(".")]

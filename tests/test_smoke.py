@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 def fitted(folder):
     """The folder, the configs and what `mpgen fit` said, in a process of its own as a user starts it."""
     (folder / "small.yaml").write_text(SMALL)
-    configs = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--config", "small.yaml"]
+    configs = ["--config", str(ROOT / "configs" / "scratch.yaml"), "--config", "small.yaml"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mpgen", "fit", *configs]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -66,7 +66,7 @@ def fitted(folder):
 
 def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
     folder, _, said = fitted
-    run = folder / "runs" / "quickstart"
+    run = folder / "runs" / "scratch"
     assert (folder / "data" / "world" / "manifest.csv").exists()
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert (run / "config.yaml").exists()
@@ -90,7 +90,7 @@ def test_the_same_command_again_finds_nothing_left_to_do(fitted, monkeypatch):
 def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(fitted, monkeypatch):
     folder, _, _ = fitted
     monkeypatch.chdir(folder)
-    checkpoint = "runs/quickstart/checkpoints/last.ckpt"
+    checkpoint = "runs/scratch/checkpoints/last.ckpt"
     done = run(
         "generate", "--ckpt_path", checkpoint, "--scene", "occlude", "--seconds", "1.4", "--steps", "2",
         "--sampler", "unipc", "--output", "made/out.mp4",
@@ -108,7 +108,7 @@ def test_a_suite_is_generated_and_scored_against_the_truth(fitted, monkeypatch):
     folder, _, _ = fitted
     monkeypatch.chdir(folder)
     done = run(
-        "generate", "--ckpt_path", "runs/quickstart/checkpoints/last.ckpt", "--world", "data/world",
+        "generate", "--ckpt_path", "runs/scratch/checkpoints/last.ckpt", "--world", "data/world",
         "--seconds", "0.7", "--steps", "2", "--output", "suite",
     )  # fmt: skip
     assert done.status == 0, done.err
@@ -165,7 +165,7 @@ def test_the_readmes_commands_name_files_that_are_there():
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if ".venv/bin/" in line]
     first, second = lines[:2]
     assert all(line.startswith("python3.11 -m venv .venv && .venv/bin/pip install -e ") for line in (first, second))
-    assert first.endswith("&& .venv/bin/mpgen fit --config configs/quickstart.yaml")
+    assert first.endswith("&& .venv/bin/mpgen fit --config configs/scratch.yaml")
     assert second.endswith("&& .venv/bin/pytest -n auto")
     for line in lines:
         for word in line.split():

@@ -184,7 +184,7 @@ def worlds(rows: Sequence[str], videos: int, output: Path) -> Iterator[Step]:
 def row_steps(row: str, seed: int, overlays: Overlays, videos: int, output: Path) -> Iterator[Step]:
     """Train, generate and score one row with one seed, one after the other."""
     folder = output / row / f"seed{seed}"
-    shared = ("configs/quickstart.yaml", "configs/ablation/shared.yaml")
+    shared = ("configs/scratch.yaml", "configs/ablation/shared.yaml")
     configs = (*shared, *overlays.before, f"configs/ablation/{row}.yaml", *overlays.after)
     fit = [word for config in configs for word in ("--config", config)]
     fit += ["--run", str(folder / "run"), "--model.seed", str(seed), "--data.seed", str(seed)]

@@ -65,7 +65,7 @@ def readme_commands() -> list[list[str]]:
 def in_small(words: list[str]) -> list[str]:
     """The command for two cores: other encoders and sizes."""
     if words[0] == "fit":
-        configs = [ROOT / "configs" / "quickstart.yaml", DATA / "training.yaml", "small.yaml"]
+        configs = [ROOT / "configs" / "scratch.yaml", DATA / "training.yaml", "small.yaml"]
         return ["fit", *(word for config in configs for word in ("--config", str(config)))]
     if words[1] == "cache":
         words = words[:3]
@@ -176,5 +176,5 @@ def test_check_and_plan_speak_of_the_cache_that_fit_trains_on(followed):
     assert len(list((folder / DATA / "cache").iterdir())) == 1
     assert "nothing is wrong" in said["data check data/mira_sekai"]
     assert "32 ranks" in said["data plan data/mira_sekai --world_size"]
-    assert (folder / "runs" / "quickstart" / "checkpoints" / "last.ckpt").exists()
+    assert (folder / "runs" / "scratch" / "checkpoints" / "last.ckpt").exists()
     assert "steps 0 to 1" in next(text for name, text in said.items() if name.startswith("fit"))

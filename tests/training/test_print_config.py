@@ -6,7 +6,7 @@ import yaml
 
 from mpgen import cli
 
-QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+SCRATCH = Path(__file__).parents[2] / "configs" / "scratch.yaml"
 
 
 @pytest.fixture
@@ -24,12 +24,12 @@ def printed(monkeypatch, capsys):
 
 
 def test_a_printed_config_explains_itself_and_gives_itself_again(printed, tmp_path):
-    said = printed(QUICKSTART)
+    said = printed(SCRATCH)
     lines = said.splitlines()
     (place,) = (number for number, line in enumerate(lines) if line.startswith("  recompute: "))
     assert lines[place - 1].lstrip().startswith("# what blocks compute again in the backward pass")
     whole = tmp_path / "whole.yaml"
     whole.write_text(said, encoding="utf-8")
     assert yaml.safe_load(printed(whole)) == yaml.safe_load(said)
-    given, all_ = (yaml.safe_load(text) for text in (QUICKSTART.read_text(encoding="utf-8"), said))
+    given, all_ = (yaml.safe_load(text) for text in (SCRATCH.read_text(encoding="utf-8"), said))
     assert all_["model"]["optimizer"]["init_args"]["muon_lr"] == given["model"]["optimizer"]["init_args"]["muon_lr"]

@@ -21,7 +21,7 @@ from mpgen.encoders.wan import WanEncoders
 from mpgen.errors import UserError
 from mpgen.machine import check_processes
 
-SMALL = CacheSettings(64, 64, 24.0, max_sections=8, section_latent_frames=3)  # those of configs/quickstart.yaml
+SMALL = CacheSettings(64, 64, 24.0, max_sections=8, section_latent_frames=3)  # those of configs/scratch.yaml
 RELEASED = CacheSettings(480, 832, 24.0, max_sections=40, section_latent_frames=9, dtype="bfloat16")
 
 
