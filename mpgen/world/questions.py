@@ -71,6 +71,9 @@ def after_hiding(
 ) -> list[Question]:
     """All true frames until what was hidden comes back, and what comes back is asked: is it what it was?
 
+    A curtain has begun to open in the last given frame, so that it is known when something comes and only what comes has
+    to be remembered; of a wall, `cue_seconds` of the settings tells.
+
     Args:
         settings: of the world; its seed says which videos.
         number: how many, of the families in `HIDING` in turn.
@@ -96,9 +99,13 @@ def _returning(scene: Scene, settings: WorldSettings, name: str, section: int) -
         if shortest <= (span.first_seen - span.first_hidden) / settings.fps <= longest:
             given = 1 + (span.first_seen - 1) // section * section
             end = given + section * -(-(_whole_again(truth, span) + settings.fps - given) // section)
-            if end <= scene.num_frames:
+            if end <= scene.num_frames and _curtain_opens(scene, given):
                 yield _ask(scene.between(0, end), settings, name, given, section)
-            return
+                return
+
+
+def _curtain_opens(scene: Scene, given: int) -> bool:
+    return scene.curtain is None or abs(scene.drawn[given - 1]) < 1
 
 
 def _whole_again(truth: Truth, span: HiddenSpan) -> int:

@@ -29,6 +29,14 @@ def test_what_hid_was_seen_in_what_is_given_and_comes_back_in_the_next_section(h
         assert shown[question.given :].max() > 0.95
 
 
+def test_a_curtain_that_hides_has_begun_to_open_where_the_question_begins(hiding):
+    curtains = [question for question in hiding if question.truth.family == "curtain"]
+    for question in curtains:
+        closed = question.frames[0].astype(int)  # these curtains begin closed
+        assert np.abs(question.frames[question.given - 1] - closed).max() > 20
+        assert np.abs(question.frames[question.given - 2 * SECTION] - closed).max() < 3
+
+
 def test_the_true_frames_answer_every_question(hiding):
     for question in hiding:
         (recall, *_) = question.score(question.frames).recalls
