@@ -105,7 +105,7 @@ def _returning(scene: Scene, settings: WorldSettings, name: str, section: int) -
 
 
 def _curtain_opens(scene: Scene, given: int) -> bool:
-    return scene.curtain is None or abs(scene.drawn[given - 1]) < 1
+    return scene.curtain is None or bool(abs(scene.drawn[given - 1]) < 1)
 
 
 def _whole_again(truth: Truth, span: HiddenSpan) -> int:
