@@ -7,12 +7,13 @@ The map, from the bottom up (imports go down only):
 - `schedule`: which sections are noisy side by side (FramePack's one, MAGI-1's window);
 - `backbones`: the diffusion transformers; `encoders`: pixels, text and images to features and back;
 - `memory`: FramePack and SemanticPack (§4.1); `past`: history and memory as one value; `denoiser`: the whole;
-- `video`: reading and writing files; `world`: videos whose truth is known, and their scores;
+- `video`: reading and writing files; `optical_flow`: RAFT; `world`: videos whose truth is known, and their scores;
 - `data`: videos to ordered sections with a curriculum (§6.4); `checkpoints`: weights in and out;
 - `generation`: sections to video; `training`: Direct Forcing and its alternatives (§4.2); `planner`: what a run costs;
   `comparison`: two runs side by side;
 - `evaluation`: scores, from frames only; `arena`: blind comparison by people;
 - `cli`: the commands; `parser`, `options`, `configs`, `faults`: their options, configs and errors in one line;
+- `atomic`, `outputs`, `text_table`, `html`: what is written; `products`: matrix products on a CPU;
 - `machine`: what processes and sizes it can take; `caveats`: what makes results mean less, said loudly.
 
 The words:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 TEMPORAL_STRIDE = 4
+DRIFT_SHARE = 0.15
 
 
 def latent_frames(pixel_frames: int) -> int:
@@ -47,6 +48,14 @@ def sections_for(seconds: float, fps: float, section_pixel_frames: int) -> int:
     """The fewest sections that last at least `seconds` (one at the least)."""
     wanted = round(seconds * fps)
     return max(-(-wanted // section_pixel_frames), 1)
+
+
+def frames_at_each_end(num_frames: int, share: float = DRIFT_SHARE, at_least: int = 1) -> int:
+    """How many of the generated frames drift compares, last with first (paper §5.2); rounded down as in Helios.
+
+    Consistency needs `at_least` 2, even where there are fewer.
+    """
+    return max(at_least, int(share * num_frames))
 
 
 @dataclass(frozen=True)

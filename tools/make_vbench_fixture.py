@@ -31,8 +31,9 @@ from mpgen.evaluation.vbench.networks.amt import AmtS
 from mpgen.evaluation.vbench.networks.clip import AestheticHead, ClipImage
 from mpgen.evaluation.vbench.networks.dino import Dino
 from mpgen.evaluation.vbench.networks.musiq import Musiq
-from mpgen.evaluation.vbench.networks.raft import Raft, from_princeton
+from mpgen.evaluation.vbench.networks.raft import Raft
 from mpgen.evaluation.vbench.randomise import randomise
+from mpgen.optical_flow.raft import from_princeton
 
 CLIPS = {  # frames, height, width, frames a second
     "landscape": (9, 136, 232, 24.0),

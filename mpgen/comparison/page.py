@@ -3,16 +3,15 @@
 import io
 from pathlib import Path
 
-import jinja2
 import matplotlib
 import numpy as np
 from jaxtyping import Num
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from mpgen.atomic import replacing
 from mpgen.comparison.runs import RunRecord
 from mpgen.comparison.tables import FIRST, config_rows, curve_rows, score_rows
+from mpgen.html import write_html
 
 COLOURS = ("#0072b2", "#d55e00")  # Okabe and Ito's, which colour-blind readers can tell apart
 COLUMNS, PANEL_INCHES = 3, (4.1, 2.3)
@@ -21,14 +20,10 @@ POINTS = 100  # of a curve; each is a mean where more were logged
 
 def write_page(a: RunRecord, b: RunRecord, path: Path) -> None:
     """One file, whole or not at all."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mpgen.comparison", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("page.html.j2").render(
+    write_html(
+        path,
+        "mpgen.comparison",
+        "page.html.j2",
         names=(str(a.folder), str(b.folder)),
         chart=_chart(a, b),
         tables=(
@@ -37,8 +32,6 @@ def write_page(a: RunRecord, b: RunRecord, path: Path) -> None:
             ("Scores, mean ± half of the 95 % interval", True, score_rows(a, b)),
         ),
     )
-    with replacing(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _chart(a: RunRecord, b: RunRecord) -> str:

@@ -1,6 +1,6 @@
 """The curriculum (§6.4): which videos make a batch, and in which order; pure functions of integers.
 
-A *group* is one update's worth of videos over all ranks, every one with the same number of sections, because ranks run
+A *group* is one step's worth of videos over all ranks, every one with the same number of sections, because ranks run
 in lock step. Videos that do not fill a group of their own length are shortened by a section and join the next shorter
 ones, so next to nothing is lost. Nothing here depends on the rank: rank r takes `items[r::world_size]` of each group,
 so the order of videos is the same for one rank with a batch of 4 and for two with 2. A plan is two arrays, so that a
@@ -21,7 +21,7 @@ from mpgen.errors import UserError
 
 @dataclass(frozen=True)
 class Group:
-    """Videos of one update.
+    """Videos of one step.
 
     Args:
         num_sections: each video is used for its first so many sections.
@@ -120,42 +120,42 @@ class Shuffled(Curriculum):
 
 @dataclass(frozen=True)
 class Staged(Curriculum):
-    """Stages of so many updates, each with videos cut to so many sections; the whole run is one epoch.
+    """Stages of so many steps, each with videos cut to so many sections; the whole run is one epoch.
 
     Inside a stage all videos come in random order, over and over.
 
     Args:
-        stages: (max_sections, updates) of each stage.
+        stages: (max_sections, steps) of each stage.
     """
 
     stages: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        if not self.stages or any(max_sections < 1 or updates < 1 for max_sections, updates in self.stages):
-            raise UserError(f"stages {self.stages}: wanted pairs (max_sections, updates), each at least 1")
+        if not self.stages or any(max_sections < 1 or steps < 1 for max_sections, steps in self.stages):
+            raise UserError(f"stages {self.stages}: wanted pairs (max_sections, steps), each at least 1")
 
     def extent(self) -> tuple[int, float]:
-        updates = sum(length for _, length in self.stages)
-        return updates, sum(sections * length for sections, length in self.stages) / updates
+        steps = sum(length for _, length in self.stages)
+        return steps, sum(sections * length for sections, length in self.stages) / steps
 
     def groups(self, section_counts: Int[np.ndarray, " videos"], group_size: int, seed: int, epoch: int) -> Groups:
         return Groups.joined(
             [
-                _over_and_over(np.minimum(section_counts, max_sections), group_size, updates, (seed, epoch, stage))
-                for stage, (max_sections, updates) in enumerate(self.stages)
+                _over_and_over(np.minimum(section_counts, max_sections), group_size, steps, (seed, epoch, stage))
+                for stage, (max_sections, steps) in enumerate(self.stages)
             ]
         )
 
 
 @dataclass(frozen=True)
 class Excerpts(Curriculum):
-    """Stages of so many updates, each trained on a few sections somewhere in its videos; the whole run is one epoch.
+    """Stages of so many steps, each trained on a few sections somewhere in its videos; the whole run is one epoch.
 
     The sections before are given as they are, to history and memory, without a pass of the backbone. With one section
     at a time this is FramePack's own training: sections drawn by themselves, with true history.
 
     Args:
-        stages: (fewest sections, most sections, how many of them are trained, updates) of each stage; where a video is
+        stages: (fewest sections, most sections, how many of them are trained, steps) of each stage; where a video is
             cut is drawn evenly.
     """
 
@@ -164,19 +164,19 @@ class Excerpts(Curriculum):
     def __post_init__(self) -> None:
         if not self.stages or any(min(stage) < 1 or stage[0] > stage[1] for stage in self.stages):
             raise UserError(
-                f"stages {self.stages}: wanted (fewest sections, most sections, trained sections, updates), "
+                f"stages {self.stages}: wanted (fewest sections, most sections, trained sections, steps), "
                 "each at least 1, the fewest no more than the most"
             )
 
     def extent(self) -> tuple[int, float]:
-        updates = sum(length for *_, length in self.stages)
-        return updates, sum(min(most, trained) * length for _, most, trained, length in self.stages) / updates
+        steps = sum(length for *_, length in self.stages)
+        return steps, sum(min(most, trained) * length for _, most, trained, length in self.stages) / steps
 
     def groups(self, section_counts: Int[np.ndarray, " videos"], group_size: int, seed: int, epoch: int) -> Groups:
         planned: list[Groups] = []
-        for stage, (fewest, most, trained, updates) in enumerate(self.stages):
+        for stage, (fewest, most, trained, steps) in enumerate(self.stages):
             key = (seed, epoch, stage)
-            whole = _over_and_over(np.minimum(section_counts, most), group_size, updates, key)
+            whole = _over_and_over(np.minimum(section_counts, most), group_size, steps, key)
             shortest = np.minimum(max(fewest, trained), whole.num_sections)
             ends = np.random.default_rng((*key, 1)).integers(shortest, whole.num_sections + 1)
             planned.append(Groups(ends, whole.items, np.maximum(ends - trained, 0)))
@@ -184,14 +184,14 @@ class Excerpts(Curriculum):
 
 
 def _over_and_over(
-    section_counts: Int[np.ndarray, " videos"], group_size: int, updates: int, key: tuple[int, ...]
+    section_counts: Int[np.ndarray, " videos"], group_size: int, steps: int, key: tuple[int, ...]
 ) -> Groups:
     """So many groups of all videos in random order, then in another one, until there are enough."""
     planned: list[Groups] = []
-    while updates > 0:
+    while steps > 0:
         again = (*key, len(planned))
-        planned.append(cut_into_groups(section_counts, group_size, again).shuffled((*again, 0))[:updates])
-        updates -= len(planned[-1])
+        planned.append(cut_into_groups(section_counts, group_size, again).shuffled((*again, 0))[:steps])
+        steps -= len(planned[-1])
     return Groups.joined(planned)
 
 
@@ -209,7 +209,7 @@ def plan_epoch(
     Args:
         section_counts: sections of each video, at least 1.
         world_size: number of ranks.
-        batch_size: videos a rank takes in one update.
+        batch_size: videos a rank takes in one step.
         seed: another seed gives another order.
         epoch: another epoch gives another order.
         curriculum: what comes first.
@@ -254,35 +254,35 @@ class PlanSummary:
     """What a plan does with its videos.
 
     Args:
-        updates: groups, one after the other.
+        steps: groups, one after the other.
         videos: seen in all; a video seen twice counts twice.
         sections: seen in all.
         shortened: videos seen with fewer sections than they have, each time counted.
         unused: videos never seen.
         repeated: videos seen more than once.
-        updates_by_sections: how many groups there are of each number of sections, the shortest first.
+        steps_by_sections: how many groups there are of each number of sections, the shortest first.
     """
 
-    updates: int
+    steps: int
     videos: int
     sections: int
     shortened: int
     unused: int
     repeated: int
-    updates_by_sections: dict[int, int]
+    steps_by_sections: dict[int, int]
 
 
 def summarise_plan(groups: Groups, section_counts: Sequence[int] | Int[np.ndarray, " videos"]) -> PlanSummary:
     """Counts over the groups of an epoch, planned for videos of so many sections each."""
     counts = np.asarray(section_counts)
-    lengths, updates = np.unique(groups.num_sections, return_counts=True)
+    lengths, steps = np.unique(groups.num_sections, return_counts=True)
     seen = np.bincount(groups.items.ravel(), minlength=len(counts))
     return PlanSummary(
-        updates=len(groups),
+        steps=len(groups),
         videos=groups.items.size,
         sections=int(groups.num_sections.sum()) * groups.items.shape[1],
         shortened=int((counts[groups.items] > groups.num_sections[:, None]).sum()),
         unused=int((seen == 0).sum()),
         repeated=int((seen > 1).sum()),
-        updates_by_sections=dict(zip(lengths.tolist(), updates.tolist(), strict=True)),
+        steps_by_sections=dict(zip(lengths.tolist(), steps.tolist(), strict=True)),
     )

@@ -13,12 +13,13 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from mpgen.errors import UserError
-from mpgen.evaluation.drift import FRACTION, DriftSettings, drift
+from mpgen.evaluation.drift import DriftSettings, drift
 from mpgen.evaluation.frames import Frames
 from mpgen.evaluation.proxies import PROXIES, ProxyProbe
 from mpgen.evaluation.sidecar import Generated
 from mpgen.evaluation.stream import FrameStream
 from mpgen.evaluation.trace import Trace
+from mpgen.sections import DRIFT_SHARE
 
 _SEAM_PX = 2  # white, between the truth and ours
 _GIVEN = Generated(given=1)  # the first frame
@@ -31,7 +32,7 @@ class SampleScores(pl.Callback):
         drift_fraction: of the generated frames, at each end.
     """
 
-    def __init__(self, drift_fraction: float = FRACTION):
+    def __init__(self, drift_fraction: float = DRIFT_SHARE):
         self.settings = DriftSettings(drift_fraction)
 
     @rank_zero_only

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mpgen.data.parts import Part
 from mpgen.data.suite import read_suite
 from mpgen.errors import UserError
-from mpgen.evaluation.drift import FRACTION, DriftSettings, Reference
+from mpgen.evaluation.drift import DriftSettings, Reference
 from mpgen.evaluation.film_strip import STRIP
 from mpgen.evaluation.metric import RANDOM, Averaging, Precision, ProbeSource, VideoMetric, Weights
 from mpgen.evaluation.metrics import choose
@@ -27,6 +27,7 @@ from mpgen.evaluation.vbench.listing import listing
 from mpgen.evaluation.vbench.weights import require_folder
 from mpgen.evaluation.world import NO_WORLD, score_methods
 from mpgen.machine import check_processes
+from mpgen.sections import DRIFT_SHARE
 from mpgen.video.errors import VideoError
 
 # One by one on a CPU: a frame is still in the caches when the next probe measures it.
@@ -44,7 +45,7 @@ def evaluate(
     workers: int = 1,
     precision: Precision = "fp32",
     part: str | None = None,
-    drift_fraction: float = FRACTION,
+    drift_fraction: float = DRIFT_SHARE,
     drift_reference: Reference = "segment",
     averaging: Averaging = "video",
     long: bool = False,

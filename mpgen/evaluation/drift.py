@@ -16,9 +16,9 @@ from mpgen.evaluation.metric import VideoMetric
 from mpgen.evaluation.sidecar import Generated
 from mpgen.evaluation.statistics import curve, theil_sen
 from mpgen.evaluation.trace import Trace
+from mpgen.sections import DRIFT_SHARE, frames_at_each_end
 
 Reference = Literal["segment", "first"]
-FRACTION = 0.15
 
 CONVENTION = (
     "Δ = M(V_end) - M(V_start), end minus start; |Δ| as in FramePack and in the paper's §5.2. The ends are the first "
@@ -42,7 +42,7 @@ class DriftSettings:
         window_seconds: of the curves.
     """
 
-    fraction: float = FRACTION
+    fraction: float = DRIFT_SHARE
     reference: Reference = "segment"
     window_seconds: float = 1.0
 
@@ -100,20 +100,20 @@ def drift(trace: Trace, metric: type[VideoMetric], generated: Generated, setting
 
 
 def segments(
-    order: Int[np.ndarray, " n"], fraction: float = FRACTION, at_least: int = 1
+    order: Int[np.ndarray, " n"], fraction: float = DRIFT_SHARE, at_least: int = 1
 ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]] | None:
     """The frames made first and those made last, each in the order of time.
 
     Args:
         order: the frames the model made, in the order it made them.
-        fraction: of them, rounded down, `max(1, int(fraction * n))` as in FramePack's and Helios' convention.
+        fraction: of them, rounded down.
         at_least: frames at each end; consistency needs two.
 
     Returns:
         None if there are fewer frames than that.
     """
-    count = max(at_least, int(fraction * len(order)))
-    if len(order) < max(count, 1):
+    count = frames_at_each_end(len(order), fraction, at_least)
+    if len(order) < count:
         return None
     return np.sort(order[:count]), np.sort(order[-count:])
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from mpgen.evaluation.cpu.resize import as_columns, columns_of_room, pictures_in
+from mpgen.evaluation.resize import as_columns, columns_of_room, pictures_in
 from mpgen.evaluation.trace import Series
 
 BATCH_FRAMES = 32  # on a GPU

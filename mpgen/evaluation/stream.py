@@ -21,8 +21,8 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from mpgen.evaluation.cpu.resize import pictures_in, room
 from mpgen.evaluation.frames import Frames
+from mpgen.evaluation.resize import pictures_in, room
 from mpgen.evaluation.sidecar import parse_card
 from mpgen.video.decoding import decode_frames
 from mpgen.video.errors import VideoError

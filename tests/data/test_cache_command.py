@@ -45,10 +45,10 @@ def test_from_manifest_to_plan(data, capsys):
     assert "nothing is wrong" in checked
     planned = said(capsys, plan, data, "--world_size", "2")
     assert "there are: 3 videos, 6 sections" in planned
-    assert "planned: 1 updates of 2 videos, 4 sections" in planned
+    assert "planned: 1 steps of 2 videos, 4 sections" in planned
     assert "shortened: 1 (50.00% of those planned); not used: 1" in planned
     staged = said(capsys, plan, data, "--curriculum", "Staged", "--curriculum.stages", "[[1,5],[3,4]]")
-    assert "planned: 9 updates of 1 videos" in staged
+    assert "planned: 9 steps of 1 videos" in staged
 
 
 def test_training_reads_what_the_command_made(data, capsys):

@@ -115,11 +115,11 @@ def test_only_what_does_not_fill_a_group_loses_a_section_at_a_time(counts, size,
     groups = plan(counts, size, seed)
     if len(counts) < size:
         return
-    updates = Counter(group.num_sections for group in groups)
+    steps = Counter(group.num_sections for group in groups)
     passed_down = 0
     for length in range(max(counts), 0, -1):
         here = counts.count(length) + passed_down
-        assert updates[length] == here // size
+        assert steps[length] == here // size
         longer = sum(counts[item] > length for group in groups if group.num_sections == length for item in group.items)
         assert longer <= passed_down < size
         passed_down = here % size
@@ -143,12 +143,12 @@ def test_the_summary_counts_what_the_groups_hold(counts, size, seed, curriculum)
     seen = [(item, group.num_sections) for group in groups for item in group.items]
     times = Counter(item for item, _ in seen)
     made = summarise_plan(groups, counts)
-    assert (made.updates, made.videos) == (len(groups), len(seen))
+    assert (made.steps, made.videos) == (len(groups), len(seen))
     assert made.sections == sum(length for _, length in seen)
     assert made.shortened == sum(counts[item] > length for item, length in seen)
     assert made.unused == len(counts) - len(times)
     assert made.repeated == sum(number > 1 for number in times.values())
-    assert made.updates_by_sections == dict(sorted(Counter(group.num_sections for group in groups).items()))
+    assert made.steps_by_sections == dict(sorted(Counter(group.num_sections for group in groups).items()))
 
 
 def test_groups_are_a_sequence():
@@ -179,7 +179,7 @@ def test_shuffled_mixes_lengths():
     assert Counter(lengths) == {1: 10, 2: 10}
 
 
-def test_a_stage_has_its_updates_and_cuts_videos_to_its_sections():
+def test_a_stage_has_its_steps_and_cuts_videos_to_its_sections():
     groups = plan([2, 5, 5, 3, 4, 5, 5, 5], 2, curriculum=Staged(((1, 5), (3, 7))))
     assert [group.num_sections for group in groups[:5]] == [1] * 5
     assert len(groups) == 12
@@ -227,7 +227,7 @@ def test_an_empty_excerpt_is_refused(stages):
 
 @pytest.mark.parametrize("stages", [(), ((0, 3),), ((2, 0),)])
 def test_an_empty_stage_is_refused(stages):
-    with pytest.raises(ValueError, match="max_sections, updates"):
+    with pytest.raises(ValueError, match="max_sections, steps"):
         Staged(stages)
 
 

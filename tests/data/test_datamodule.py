@@ -17,6 +17,7 @@ from mpgen.errors import UserError
 # Lightning's advice on tiny runs
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
+    "ignore:This DataLoader will create .* worker processes.*",  # on one core
     "ignore:.*is smaller than the logging interval.*",
     "ignore:.*exists and is not empty.*",
     "ignore:.*No `val_dataloader.*",

@@ -37,13 +37,13 @@ def folder(tmp_path, make_video) -> Path:
 def planned(folder: Path, group_size: int) -> list[Update]:
     """What a run that nothing interrupts consumes."""
     uids = [record.uid for record in read_manifest(folder / "manifest.csv").records]
-    updates = []
+    steps = []
     for epoch in range(MAX_EPOCHS):
         groups = plan_epoch(
             SECTIONS, world_size=1, batch_size=group_size, seed=SEED, epoch=epoch, curriculum=Shuffled()
         )
-        updates += [(group.num_sections, frozenset(uids[item] for item in group.items)) for group in groups]
-    return updates
+        steps += [(group.num_sections, frozenset(uids[item] for item in group.items)) for group in groups]
+    return steps
 
 
 def run(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: int) -> list[Update]:
@@ -63,13 +63,13 @@ def run(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: 
     by_rank = [
         [line.split() for line in (folder / f"rank{rank}.txt").read_text().splitlines()] for rank in range(devices)
     ]
-    updates = []
+    steps = []
     for shares in zip(*by_rank, strict=True):
         assert len({tuple(share[:3]) for share in shares}) == 1  # in lock step
         videos = [uid for share in shares for uid in share[3:]]
         assert len(videos) == batch_size * devices
-        updates.append((int(shares[0][2]), frozenset(videos)))
-    return updates
+        steps.append((int(shares[0][2]), frozenset(videos)))
+    return steps
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def run(folder: Path, devices: int, batch_size: int, num_workers: int, kill_at: 
 )
 def test_a_killed_run_consumes_what_an_uninterrupted_one_does(folder, devices, batch_size, num_workers, kills):
     whole = planned(folder, devices * batch_size)
-    assert len(whole) == 18  # six updates an epoch, so the kills are in the middle of the first and the second
+    assert len(whole) == 18  # six steps an epoch, so the kills are in the middle of the first and the second
     done = 0
     for workers, kill_at in zip(num_workers[:-1], kills, strict=True):
         consumed = run(folder, devices, batch_size, workers, kill_at)
@@ -93,6 +93,6 @@ def test_a_killed_run_consumes_what_an_uninterrupted_one_does(folder, devices, b
 @pytest.mark.slow
 def test_on_another_number_of_ranks_a_run_goes_on_after_as_many_videos(folder):
     assert run(folder, 2, 1, 0, 5) == planned(folder, 2)[:5]
-    # the checkpoint was made at the fourth update, after eight videos
+    # the checkpoint was made at the fourth step, after eight videos
     wider = planned(folder, 3)
-    assert run(folder, 1, 3, 0, -1) == wider[2:]  # six of the eight videos are whole updates of three
+    assert run(folder, 1, 3, 0, -1) == wider[2:]  # six of the eight videos are whole steps of three

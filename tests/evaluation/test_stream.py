@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mpgen.evaluation import frames, stream
-from mpgen.evaluation.cpu.resize import as_columns
+from mpgen.evaluation.resize import as_columns
 from mpgen.evaluation.stream import FrameStream, video_info
 from mpgen.video import opening
 from mpgen.video.clips import read_video

@@ -113,8 +113,12 @@ def test_without_a_memory_a_section_costs_less(describe):
 
 @pytest.mark.slow
 def test_student_forcing_is_counted_with_its_sampler(describe):
-    direct, student = (dry_run(describe(HEAD, forcing), SHAPE) for forcing in (DirectForcing(), StudentForcing(5)))
-    assert 5.5 < student.section_flops[-1] / direct.section_flops[-1] < 6.1
+    direct, one, five = (
+        dry_run(describe(HEAD, forcing), SHAPE).section_flops[-1]
+        for forcing in (DirectForcing(), StudentForcing(1), StudentForcing(5))
+    )
+    assert five - direct == 5 * (one - direct)
+    assert 0.8 < (one - direct) / direct < 1  # a forward; the rest is packing, memory and the head's gradient
 
 
 @pytest.mark.parametrize("recompute", [pytest.param("none", marks=pytest.mark.slow), "full"])

@@ -24,7 +24,7 @@ def plan(
     split: Literal["train", "val"] = "train",
     fingerprint: str | None = None,
 ) -> None:
-    """Show how many updates an epoch has, of which lengths, and which videos are shortened or left out for it.
+    """Show how many steps an epoch has, of which lengths, and which videos are shortened or left out for it.
 
     Example: mpgen data plan DATA --world_size 32 --batch_size 1
     Example: mpgen data plan DATA --curriculum Staged --curriculum.stages [[1,2000],[4,500]]
@@ -32,7 +32,7 @@ def plan(
     Args:
         data: the folder with manifest.csv and cache.
         world_size: number of ranks (GPUs).
-        batch_size: videos a rank takes in one update.
+        batch_size: videos a rank takes in one step.
         curriculum: Sorted (the paper's), Shuffled, Staged or Excerpts.
         seed: another seed gives another order.
         epoch: likewise.
@@ -61,16 +61,16 @@ def describe(groups: Groups, counts: np.ndarray, settings: CacheSettings) -> lis
     sections = int(counts.sum())
     lines = [
         f"there are: {len(counts)} videos, {sections} sections, {settings.hours(sections, len(counts)):.2f} h",
-        f"planned: {made.updates} updates of {size} videos, {made.sections} sections, "
+        f"planned: {made.steps} steps of {size} videos, {made.sections} sections, "
         f"{settings.hours(made.sections, made.videos):.2f} h",
         f"shortened: {made.shortened} ({made.shortened / made.videos:.2%} of those planned); not used: {made.unused}"
         + (f"; seen more than once: {made.repeated}" if made.repeated else ""),
         "",
-        f"{'sections':>8} {'updates':>8} {'videos':>8} {'hours':>8}",
+        f"{'sections':>8} {'steps':>8} {'videos':>8} {'hours':>8}",
     ]
-    most = max(made.updates_by_sections.values())
-    for length, updates in made.updates_by_sections.items():
-        videos = updates * size
-        bar = "#" * max(1, round(BAR * updates / most))
-        lines.append(f"{length:>8} {updates:>8} {videos:>8} {settings.hours(videos * length, videos):>8.2f} {bar}")
+    most = max(made.steps_by_sections.values())
+    for length, steps in made.steps_by_sections.items():
+        videos = steps * size
+        bar = "#" * max(1, round(BAR * steps / most))
+        lines.append(f"{length:>8} {steps:>8} {videos:>8} {settings.hours(videos * length, videos):>8.2f} {bar}")
     return lines

@@ -6,9 +6,7 @@ from pathlib import Path
 from random import Random
 from urllib.parse import quote
 
-import jinja2
-
-from mpgen.atomic import replacing
+from mpgen.html import write_html
 
 MOST = 24  # spans of a kind; a page of thousands shows no more and takes minutes to load
 
@@ -42,17 +40,8 @@ def write_gallery(path: Path, groups: Sequence[tuple[str, Sequence[Shown]]]) -> 
         path: the page.
         groups: what to show, each with its heading.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mpgen.data.curate", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     drawn = [
         (title, len(shown), shown if len(shown) <= MOST else Random(0).sample(list(shown), MOST))
         for title, shown in groups
     ]
-    page = environment.get_template("gallery.html.j2").render(groups=drawn)
-    with replacing(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_html(path, "mpgen.data.curate", "gallery.html.j2", groups=drawn)

@@ -7,14 +7,12 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from torchvision.models.optical_flow import raft_large
 
 from mpgen.data.curate.scores import FPS, FrameScorer
 from mpgen.errors import UserError
+from mpgen.optical_flow.raft import Raft, fastest, from_princeton
 
-STEP_FRAMES = FPS // 8  # VBench scorers eight times a second
-LARGEST = 0.05
-ITERATIONS = 20
+STEP_FRAMES = FPS // 8  # VBench scores eight times a second
 
 
 class RaftFlow(FrameScorer):
@@ -24,7 +22,7 @@ class RaftFlow(FrameScorer):
     size as VBench's does.
 
     Args:
-        weights: a state dict of torchvision's `raft_large`; VBench's are those called C_T_V1.
+        weights: `raft-things.pth`, or torchvision's copy of it, the state dict called C_T_V1.
 
     Raises:
         UserError: the file is missing or holds something else.
@@ -32,41 +30,37 @@ class RaftFlow(FrameScorer):
 
     def __init__(self, weights: Path) -> None:
         self._network = load_raft(weights)
-        self._previous: torch.Tensor | None = None
+        self._previous: tuple[torch.Tensor, torch.Tensor] | None = None  # a frame and its features
         self._flow: list[float] = []
 
+    @torch.inference_mode()
     def see(self, index: int, picture: UInt8[np.ndarray, "h w 3"]) -> None:
         if index % STEP_FRAMES:
             return
-        image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+        frame = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+        features = self._network.features(frame)
         if self._previous is not None:
-            self._flow.append(largest_flow(self._network, self._previous, image))
-        self._previous = image
+            flow = self._network(*self._previous, features)
+            self._flow.append(round(float(fastest(flow)), 2))
+        self._previous = frame, features
 
     def found(self) -> dict[str, tuple]:
         return {"flow": tuple(self._flow)}
 
 
-@torch.no_grad()
-def largest_flow(network: torch.nn.Module, first: torch.Tensor, second: torch.Tensor) -> float:
-    """VBench's score of a pair: the mean of the largest 5 % of flow lengths, in pixels."""
-    flow = network(first, second, num_flow_updates=ITERATIONS)[-1]
-    lengths = flow.square().sum(1).sqrt().flatten()
-    return round(float(lengths.topk(int(LARGEST * len(lengths))).values.mean()), 2)
-
-
 @lru_cache(maxsize=1)
-def load_raft(weights: Path) -> torch.nn.Module:
+def load_raft(weights: Path) -> Raft:
     """The network, once in a process.
 
     Raises:
         UserError: the file is missing or holds something else.
     """
     if not weights.is_file():
-        raise UserError(f"--raft {weights}: no such file, wanted the state dict of torchvision's raft_large")
-    network = raft_large(weights=None).eval()
+        raise UserError(f"--raft {weights}: no such file, wanted raft-things.pth or torchvision's copy of it")
+    network = Raft().eval()
     try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        tensors = torch.load(weights, map_location="cpu", weights_only=True)
+        network.layers.load_state_dict(from_princeton(tensors))
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError, EOFError, UnpicklingError) as error:
-        raise UserError(f"--raft {weights}: is no state dict of torchvision's raft_large") from error
+        raise UserError(f"--raft {weights}: is no state dict of RAFT") from error
     return network

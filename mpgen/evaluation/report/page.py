@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from PIL import Image
 
 from mpgen import __version__
-from mpgen.atomic import replacing
 from mpgen.evaluation.metric import VideoMetric
 from mpgen.evaluation.metrics import METRICS
 from mpgen.evaluation.pairs import differences, same_prompts
@@ -24,6 +22,7 @@ from mpgen.evaluation.results import VideoResult
 from mpgen.evaluation.summary import ALL, Cell, Group, shown
 from mpgen.evaluation.tables import Evaluation
 from mpgen.evaluation.world import NO_WORLD, WorldScores
+from mpgen.html import write_html
 
 _GAP_PX = 2
 _JPEG_QUALITY = 72
@@ -62,18 +61,14 @@ class VideoRow:
 
 def write_page(evaluation: Evaluation, path: Path, world: WorldScores = NO_WORLD) -> None:
     """One file, whole or not at all."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mpgen.evaluation.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     groups = shown(evaluation.groups)
     described = [metric for metric in evaluation.metrics if issubclass(metric, Proxy)]
     prompts = same_prompts(evaluation.results)
     chart = draw(evaluation.metrics, evaluation.groups)
-    page = environment.get_template("page.html.j2").render(
+    write_html(
+        path,
+        "mpgen.evaluation.report",
+        "page.html.j2",
         evaluation=evaluation,
         version=__version__,
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -91,8 +86,6 @@ def write_page(evaluation: Evaluation, path: Path, world: WorldScores = NO_WORLD
         pictures=[(title, _encoded(picture.read_bytes(), "png")) for title, picture in world.pictures],
         absent=[(evaluation.titles[name], reason) for name, reason in evaluation.absent.items()],
     )
-    with replacing(path) as unfinished:
-        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _paper_columns() -> list[str]:

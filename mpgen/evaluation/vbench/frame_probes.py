@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpgen.evaluation.cpu.resize import Resize
 from mpgen.evaluation.frames import Frames, Probe, Rows
 from mpgen.evaluation.metric import Precision
+from mpgen.evaluation.resize import Resize
 from mpgen.evaluation.trace import Series
 from mpgen.evaluation.vbench.networks.clip import SIDE_PX, AestheticHead, ClipImage
 from mpgen.evaluation.vbench.networks.dino import Dino

@@ -10,13 +10,14 @@ from mpgen.errors import UserError
 from mpgen.evaluation.frames import Frames, Probe, Rows, batches
 from mpgen.evaluation.metric import Precision
 from mpgen.evaluation.trace import Series
-from mpgen.evaluation.vbench.networks import amt, raft
+from mpgen.evaluation.vbench.networks import amt
 from mpgen.evaluation.vbench.networks.amt import AmtS
-from mpgen.evaluation.vbench.networks.correlation import SMALLEST_PX
 from mpgen.evaluation.vbench.networks.raft import Raft
 from mpgen.evaluation.vbench.precision import computing
+from mpgen.optical_flow import raft
+from mpgen.optical_flow.correlation import SMALLEST_PX
+from mpgen.optical_flow.raft import fastest
 
-FASTEST = 0.05  # of a picture, whose mean motion is the score
 BATCH_PAIRS = 8
 STRIP_PX = 96  # rows that are compared at a time
 
@@ -160,19 +161,3 @@ def _joined(parts: list[Tensor]) -> Tensor:
     """One batch of several; what is one already is not copied."""
     filled = [part for part in parts if len(part)]
     return filled[0] if len(filled) == 1 else torch.cat(filled)
-
-
-def fastest(flow: Float[Tensor, "t 2 y x"]) -> Float[Tensor, " t"]:
-    """The mean length of the longest twentieth of the arrows."""
-    right, down = flow.unbind(1)
-    squares = torch.addcmul(right * right, down, down).flatten(1)
-    count = int(squares.shape[1] * FASTEST)
-    return _largest(squares, count).sqrt().mean(1)
-
-
-def _largest(values: Float[Tensor, "t n"], count: int) -> Float[Tensor, "t count"]:
-    """In any order; on a CPU by numpy, which selects fifteen times as fast."""
-    if values.device.type != "cpu":
-        return values.topk(count, sorted=False).values
-    rest = values.shape[1] - count
-    return torch.from_numpy(np.partition(values.numpy(), rest, axis=1)[:, rest:])

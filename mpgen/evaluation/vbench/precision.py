@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
-from mpgen.evaluation.cpu.products import with_fast_products
 from mpgen.evaluation.metric import Precision
+from mpgen.products import with_fast_products
 
 _WEIGHTY = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.MultiheadAttention)
 

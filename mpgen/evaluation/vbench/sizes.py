@@ -1,6 +1,6 @@
 """Sizes and crops, rounded as VBench rounds them."""
 
-from mpgen.evaluation.cpu.resize import Window
+from mpgen.evaluation.resize import Window
 
 
 def shorter_side(height: int, width: int, side: int) -> tuple[int, int]:

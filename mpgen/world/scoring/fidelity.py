@@ -6,11 +6,11 @@ Objects are excluded here, because whether they stand where they should is anoth
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from mpgen.sections import frames_at_each_end
 from mpgen.world.scoring.detect import Detections
 from mpgen.world.truth import Truth
 
 PSNR_CAP = 60.0  # dB; equal pictures
-SHARE_OF_ENDS = 0.15  # drift compares the last 15 % of the generated frames with the first 15 %
 _MIN_BACKGROUND = 0.1  # of the frame's pixels; fewer say nothing about the background
 
 
@@ -64,8 +64,8 @@ def picture_psnr(one: UInt8[np.ndarray, "*shape"], other: UInt8[np.ndarray, "*sh
 
 
 def drift(values: Float[np.ndarray, " t"]) -> float | None:
-    """Mean of the last 15 % minus mean of the first 15 %; None if either end has no score."""
-    ends = max(1, round(SHARE_OF_ENDS * len(values)))
+    """Mean of the last 15 % of the generated frames minus mean of the first; None if either end has no score."""
+    ends = frames_at_each_end(len(values))
     first, last = values[:ends], values[-ends:]
     first, last = first[np.isfinite(first)], last[np.isfinite(last)]
     return float(last.mean() - first.mean()) if len(first) and len(last) else None

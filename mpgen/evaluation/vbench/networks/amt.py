@@ -16,8 +16,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpgen.evaluation.vbench.networks.correlation import Pyramid, pixel_grid
 from mpgen.evaluation.vbench.networks.loading import fill, read_tensors
+from mpgen.optical_flow.correlation import Pyramid, pixel_grid
 
 STRIDE = 16  # both sides must be multiples
 WIDTHS = (20, 32, 44, 56)  # channels at a half, a quarter, an eighth and a sixteenth of the size

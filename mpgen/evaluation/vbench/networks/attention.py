@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mpgen.evaluation.cpu.products import linear
+from mpgen.products import linear
 
 
 def attention(

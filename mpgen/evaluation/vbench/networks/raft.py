@@ -1,35 +1,13 @@
-"""RAFT (Teed and Deng 2020): optical flow between two frames by twenty refinements of a flow at an eighth of the size.
+"""RAFT with VBench's weight file."""
 
-torchvision has the layers. The loop is ours: features of a frame are computed once, not for both pairs that it is in;
-what does not change over the refinements (the context's part of the recurrent unit) is computed before them; only the
-last flow is brought to full size.
-"""
-
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-from torchvision.models.optical_flow import raft_large
-from torchvision.models.optical_flow.raft import ConvGRU
-
-from mpgen.evaluation.vbench.networks.correlation import Pyramid, pixel_grid
-from mpgen.evaluation.vbench.networks.loading import Tensors, fill, read_tensors
-
-STRIDE = 8
-REFINEMENTS = 20
-LEVELS, RADIUS = 4, 4
+from mpgen.evaluation.vbench.networks.loading import fill, read_tensors
+from mpgen.optical_flow import raft
 
 
-class Raft(nn.Module):
-    """Flow between frames; both sides must be multiples of 8 and at least 128 pixels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = raft_large(weights=None, progress=False)
+class Raft(raft.Raft):
+    """The network of `optical_flow`, loaded strictly."""
 
     def load(self, path: Path) -> None:
         """Takes `raft-things.pth`, or torchvision's copy of it, `raft_large_C_T_V1-22a6c225.pth`.
@@ -37,112 +15,4 @@ class Raft(nn.Module):
         Raises:
             UserError: when the file does not fit.
         """
-        fill(self.layers, from_princeton(read_tensors(path)), path)
-
-    def features(self, frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c y x"]:
-        """What is matched between frames; `frames` are 0 to 255."""
-        return self.layers.feature_encoder(_centred(frames))
-
-    def forward(
-        self,
-        frames: Float[Tensor, "b 3 h w"],
-        features: Float[Tensor, "b c y x"],
-        next_features: Float[Tensor, "b c y x"],
-    ) -> Float[Tensor, "b 2 h w"]:
-        """Pixels that each point of a frame moves by until the next frame, to the right and down.
-
-        Args:
-            frames: the first of each pair, 0 to 255.
-            features: theirs.
-            next_features: those of the second of each pair.
-        """
-        layers = self.layers
-        correlation = Pyramid(features, next_features, LEVELS, RADIUS)
-        hidden, context = layers.context_encoder(_centred(frames)).chunk(2, 1)
-        hidden, context = torch.tanh(hidden), torch.relu(context)
-        recurrent = layers.update_block.recurrent_block
-        units = [GatedUnit.split(unit, context) for unit in (recurrent.convgru1, recurrent.convgru2)]
-        start = pixel_grid(features)
-        place = start
-        for _ in range(REFINEMENTS):
-            motion = layers.update_block.motion_encoder(place - start, correlation(place))
-            for unit in units:
-                hidden = unit(hidden, motion)
-            place = place + layers.update_block.flow_head(hidden)
-        return _to_full_size(place - start, layers.mask_predictor(hidden))
-
-
-def _centred(frames: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    return frames * (2 / 255) - 1
-
-
-@dataclass(frozen=True)
-class GatedUnit:
-    """A convolutional gated recurrent unit with the part of a constant input computed beforehand.
-
-    `gates` and `candidate` are (weight, the constant input's contribution with the bias).
-    """
-
-    gates: tuple[Tensor, Tensor]
-    candidate: tuple[Tensor, Tensor]
-    padding: tuple[int, int]
-
-    @classmethod
-    def split(cls, unit: ConvGRU, constant: Float[Tensor, "b c y x"]) -> "GatedUnit":
-        """Of a unit whose input is hidden state, constant and motion, one after the other."""
-        width = constant.shape[1]
-        end = 2 * width  # the hidden state is as wide as the context
-
-        def halves(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-            part = F.conv2d(constant, weight[:, width:end], bias, padding=unit.convz.padding)
-            return torch.cat([weight[:, :width], weight[:, end:]], 1), part
-
-        gates = halves(torch.cat([unit.convz.weight, unit.convr.weight]), torch.cat([unit.convz.bias, unit.convr.bias]))
-        return cls(gates, halves(unit.convq.weight, unit.convq.bias), unit.convz.padding)
-
-    def __call__(self, hidden: Float[Tensor, "b c y x"], motion: Float[Tensor, "b m y x"]) -> Float[Tensor, "b c y x"]:
-        weight, constant = self.gates
-        gates = F.conv2d(torch.cat([hidden, motion], 1), weight, padding=self.padding).add_(constant)
-        update, reset = gates.sigmoid_().chunk(2, 1)
-        weight, constant = self.candidate
-        candidate = F.conv2d(torch.cat([reset * hidden, motion], 1), weight, padding=self.padding).add_(constant)
-        return torch.lerp(hidden, candidate.tanh_(), update)
-
-
-def _to_full_size(flow: Float[Tensor, "b 2 y x"], mask: Float[Tensor, "b m y x"]) -> Float[Tensor, "b 2 h w"]:
-    """Each fine pixel is a weighted mean of the nine coarse ones around it."""
-    batch, _, rows, columns = flow.shape
-    weights = mask.float().view(batch, 1, 9, STRIDE, STRIDE, rows, columns).softmax(2)
-    around = F.unfold(STRIDE * flow, 3, padding=1).view(batch, 2, 9, 1, 1, rows, columns)
-    fine = (weights * around).sum(2).permute(0, 1, 4, 2, 5, 3)
-    return fine.reshape(batch, 2, STRIDE * rows, STRIDE * columns)
-
-
-_FROM_PRINCETON = (
-    (r"^fnet\.", "feature_encoder."),
-    (r"^cnet\.", "context_encoder."),
-    (r"^(\w+_encoder)\.conv1\.", r"\1.convnormrelu.0."),
-    (r"^(\w+_encoder)\.norm1\.", r"\1.convnormrelu.1."),
-    (r"^(\w+_encoder)\.conv2\.", r"\1.conv."),
-    (r"\.(layer\d\.\d)\.conv(\d)\.", r".\1.convnormrelu\2.0."),
-    (r"\.(layer\d\.\d)\.norm([12])\.", r".\1.convnormrelu\2.1."),
-    (r"^update_block\.encoder\.conv\.", "update_block.motion_encoder.conv.0."),
-    (r"^update_block\.encoder\.convc(\d)\.", r"update_block.motion_encoder.convcorr\1.0."),
-    (r"^update_block\.encoder\.convf(\d)\.", r"update_block.motion_encoder.convflow\1.0."),
-    (r"^update_block\.gru\.conv([zrq])(\d)\.", r"update_block.recurrent_block.convgru\2.conv\1."),
-    (r"^update_block\.mask\.0\.", "mask_predictor.convrelu.0."),
-    (r"^update_block\.mask\.2\.", "mask_predictor.conv."),
-)
-
-
-def from_princeton(tensors: Tensors) -> Tensors:
-    """The authors' names as torchvision's; other names stay as they are."""
-    renamed = {}
-    for name, tensor in tensors.items():
-        name = name.removeprefix("module.")
-        if re.search(r"\.norm3\.", name):
-            continue  # the same tensors again as downsample.1
-        for pattern, replacement in _FROM_PRINCETON:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
-    return renamed
+        fill(self.layers, raft.from_princeton(read_tensors(path)), path)

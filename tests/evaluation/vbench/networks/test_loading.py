@@ -13,8 +13,9 @@ from torch import nn
 from mpgen.errors import UserError
 from mpgen.evaluation.vbench.networks.clip import ClipImage
 from mpgen.evaluation.vbench.networks.loading import fill, read_tensors
-from mpgen.evaluation.vbench.networks.raft import Raft, from_princeton
+from mpgen.evaluation.vbench.networks.raft import Raft
 from mpgen.evaluation.vbench.randomise import randomise
+from mpgen.optical_flow.raft import from_princeton
 
 SMALL = {"patch_px": 56, "width": 12, "depth": 2, "num_heads": 2, "embedding": 5}
 

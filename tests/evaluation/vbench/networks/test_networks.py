@@ -12,11 +12,11 @@ from torchvision.models.optical_flow import raft_large
 from mpgen.errors import UserError
 from mpgen.evaluation.vbench.networks.amt import AmtS, warp
 from mpgen.evaluation.vbench.networks.clip import AestheticHead, ClipImage
-from mpgen.evaluation.vbench.networks.correlation import Pyramid, pixel_grid
 from mpgen.evaluation.vbench.networks.dino import Dino
 from mpgen.evaluation.vbench.networks.musiq import Musiq
 from mpgen.evaluation.vbench.networks.raft import Raft
 from mpgen.evaluation.vbench.randomise import randomise
+from mpgen.optical_flow.correlation import Pyramid, pixel_grid
 
 
 def pictures(*shape: int, seed: int = 0) -> torch.Tensor:

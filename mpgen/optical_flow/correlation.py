@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from mpgen.evaluation.cpu.products import all_pairs
+from mpgen.products import all_pairs
 
 # Of a picture, with features at an eighth of its size and four levels: below, the coarsest level is one pixel wide, and
 # the networks divide by zero, in VBench too.

@@ -7,7 +7,7 @@ from torchvision.transforms import CenterCrop, InterpolationMode
 from torchvision.transforms import Resize as TorchvisionResize
 from torchvision.transforms.functional import normalize, resize
 
-from mpgen.evaluation.cpu.resize import Resize, as_columns
+from mpgen.evaluation.resize import Resize, as_columns
 from mpgen.evaluation.vbench.sizes import at_most, centre, shorter_side
 
 # Places in a picture are float32; torch may fuse the multiplication and addition that make one, and round once less.

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mpgen.evaluation.cpu.products import Linear, all_pairs, linear, with_fast_products
 from mpgen.evaluation.vbench.precision import prepared
+from mpgen.products import Linear, all_pairs, linear, with_fast_products
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
