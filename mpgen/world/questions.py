@@ -71,8 +71,8 @@ def after_hiding(
 ) -> list[Question]:
     """All true frames until what was hidden comes back, and what comes back is asked: is it what it was?
 
-    A curtain has begun to open in the last given frame, so that it is known when something comes and only what comes has
-    to be remembered; of a wall, `cue_seconds` of the settings tells.
+    A curtain has begun to open in the last given frame, so that it is known when something comes and only what comes
+    has to be remembered; of a wall, `cue_seconds` of the settings tells.
 
     Args:
         settings: of the world; its seed says which videos.
