@@ -51,8 +51,12 @@ def shift_sigma(sigma: Float[Tensor, "*any"], shift: float) -> Float[Tensor, "*a
 
 def shift_for_tokens(num_tokens: int) -> float:
     """FramePack's shift for a section of `num_tokens`: exp of the line through (256, 0.5), (4096, 1.15), at most 7."""
-    mu = 0.5 + (1.15 - 0.5) / (4096 - 256) * (num_tokens - 256)
-    return math.exp(min(mu, math.log(7.0)))
+    return math.exp(min(mu_for_tokens(num_tokens), math.log(7.0)))
+
+
+def mu_for_tokens(num_tokens: int) -> float:
+    """The line through (256, 0.5) and (4096, 1.15)."""
+    return 0.5 + (1.15 - 0.5) / (4096 - 256) * (num_tokens - 256)
 
 
 def sigma_schedule(steps: int, shift: float = 1.0, first: float = 1.0) -> Float[Tensor, " {steps}+1"]:

@@ -4,10 +4,19 @@ from itertools import pairwise
 import pytest
 import torch
 
+from mpgen.errors import UserError
 from mpgen.flow import sigma_schedule
-from mpgen.sampling import SAMPLERS, euler, unipc
+from mpgen.sampling import (
+    SAMPLERS,
+    block_noise,
+    check_pyramid,
+    euler,
+    helios_distilled,
+    unipc,
+)
 
 SHAPE = (2, 3, 2, 4, 5)
+ALONG_THE_PATH = {name: sampler for name, sampler in SAMPLERS.items() if sampler is not helios_distilled}
 
 
 class Counted:
@@ -33,14 +42,14 @@ def noise():
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("sampler", ALONG_THE_PATH.values(), ids=ALONG_THE_PATH)
 def test_a_sampler_evaluates_the_network_once_a_step_and_never_at_sigma_0(sampler, noise):
     velocity = Counted()
     sampler(velocity, noise, sigma_schedule(6))
     assert velocity.calls == sigma_schedule(6).double().tolist()[:-1]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("sampler", ALONG_THE_PATH.values(), ids=ALONG_THE_PATH)
 def test_a_constant_velocity_is_integrated_exactly_by_every_sampler_in_one_step_or_many(sampler, noise):
     clean = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     for steps in (1, 2, 5):
@@ -49,7 +58,7 @@ def test_a_constant_velocity_is_integrated_exactly_by_every_sampler_in_one_step_
         torch.testing.assert_close(out, clean)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("sampler", ALONG_THE_PATH.values(), ids=ALONG_THE_PATH)
 def test_a_sampler_comes_closer_to_the_exact_sample_with_more_steps(sampler, noise):
     errors = []
     for steps in (10, 20, 40):
@@ -62,9 +71,31 @@ def test_unipc_is_closer_than_euler_at_framepacks_25_steps_and_shift_7(noise):
     velocity = Counted()
     error = {
         name: (sampler(velocity, noise, sigma_schedule(25, 7.0)) - velocity.exact(noise)).abs().max().item()
-        for name, sampler in SAMPLERS.items()
+        for name, sampler in ALONG_THE_PATH.items()
     }
     assert error["unipc"] < 0.7 * error["euler"]
+
+
+def test_helios_distilled_takes_equally_many_steps_at_three_resolutions():
+    x, sizes = torch.randn(1, 3, 2, 8, 16, generator=torch.Generator().manual_seed(0)), []
+
+    def velocity(x, told):
+        sizes.append(tuple(x.shape[3:]))
+        return torch.zeros_like(x)
+
+    assert helios_distilled(velocity, x, sigma_schedule(6)).shape == x.shape
+    assert sizes == [(2, 4)] * 2 + [(4, 8)] * 2 + [(8, 16)] * 2
+    for given, complaint in (((4, 8, 8), "--steps 4"), ((6, 12, 8), "12x8 latents"), ((6, 8, 12), "8x12 latents")):
+        with pytest.raises(UserError, match=complaint):
+            check_pyramid(*given)
+
+
+def test_the_pyramids_noise_is_helios_for_blocks_of_latents_and_independent_of_their_means():
+    rows = torch.eye(4).reshape(4, 1, 1, 2, 2)  # each latent of a block in turn
+    made = block_noise(rows).reshape(4, 4)
+    gamma = 1 / 3
+    torch.testing.assert_close(made.T @ made, torch.eye(4) * (1 + gamma) - gamma)
+    torch.testing.assert_close(made @ torch.ones(4), torch.zeros(4))
 
 
 def reference_unipc(velocity, x, sigmas, order):

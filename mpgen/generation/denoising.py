@@ -13,8 +13,9 @@ from mpgen.generation.caches import CACHES, Caching
 from mpgen.generation.pipeline import Job
 from mpgen.generation.rollout import Sampling
 from mpgen.options import Options, choose
-from mpgen.sampling import SAMPLERS
+from mpgen.sampling import SAMPLERS, check_pyramid, helios_distilled
 
+STEPS = 10
 MAX_STEPS = 1000  # noise levels that the released networks were trained with
 MAX_SHIFT = 100.0
 MAX_SEED = 2**63 - 1
@@ -25,8 +26,9 @@ class Denoising(Options):
     """How it is denoised.
 
     Args:
-        sampler: one of `mpgen.sampling.SAMPLERS`: euler, unipc (third order, FramePack's), unipc_flow (Helios').
-        steps: forwards a section.
+        sampler: one of `mpgen.sampling.SAMPLERS`: euler, unipc (third order, FramePack's), unipc_flow (Helios'),
+            helios_distilled (Helios-Distilled's, which is taken for it). euler if not given.
+        steps: forwards a section; 10 if not given, and 6 for Helios-Distilled, twice as many in the first section.
         shift: of the noise levels towards 1; "auto" follows from the tokens of a section as in FramePack, 7 at 480p.
             If not given, that of training for a checkpoint and "auto" with --model.
         guidance_scale: of classifier-free guidance (CFG): an input of HunyuanVideo, which was distilled so; with Wan a
@@ -39,8 +41,8 @@ class Denoising(Options):
         mag_ratios: the JSON beside a video that was made with --cache mag_calibrate.
     """
 
-    sampler: str = "euler"
-    steps: int = 10
+    sampler: str | None = None
+    steps: int | None = None
     shift: float | Literal["auto"] | None = None
     guidance_scale: float | None = None
     seed: int = 0
@@ -50,8 +52,9 @@ class Denoising(Options):
     mag_ratios: Path | None = None
 
     def __post_init__(self) -> None:
-        choose(SAMPLERS, self.sampler, f"--sampler {self.sampler}")
-        if not 1 <= self.steps <= MAX_STEPS:
+        if self.sampler is not None:
+            choose(SAMPLERS, self.sampler, f"--sampler {self.sampler}")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise UserError(f"--steps {self.steps}: wanted 1 to {MAX_STEPS}")
         if not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"--seed {self.seed}: wanted a whole number from 0 to {MAX_SEED}")
@@ -63,6 +66,8 @@ class Denoising(Options):
 
     def of(self, model: LoadedModel, job: Job, usual_shift: float | Literal["auto"]) -> Sampling:
         """What the rollout of a job is asked for."""
+        sampler = SAMPLERS[self.sampler or model.card.get("sampler", "euler")]
+        steps = self.steps or model.card.get("steps", STEPS)
         scale = model.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if self.negative_prompt is not None and model.denoiser.backbone.config.distilled_guidance:
             raise UserError(
@@ -75,9 +80,30 @@ class Denoising(Options):
             )
         asked = model.card.get("shift", usual_shift) if self.shift is None else self.shift
         shift = _shift_for(model, job) if asked == "auto" else float(asked)
+        if sampler is helios_distilled:
+            self._check_distilled(model, job, steps, scale)
         return Sampling(
-            SAMPLERS[self.sampler], self.steps, shift, scale, self.seed, self.negative_prompt or "", self._caching()
+            sampler,
+            steps,
+            shift,
+            scale,
+            self.seed,
+            self.negative_prompt or "",
+            self._caching(),
+            first_times=2 if sampler is helios_distilled else 1,
         )
+
+    def _check_distilled(self, model: LoadedModel, job: Job, steps: int, scale: float) -> None:
+        check_pyramid(steps, *(side // model.encoders.vae.spatial_stride for side in job.size_px))
+        if scale != 1:
+            raise UserError(
+                f"--guidance_scale {scale:g}: Helios-Distilled was trained to need none; wanted 1 with --sampler "
+                "helios_distilled"
+            )
+        if self.cache is not None:
+            raise UserError(
+                f"--cache {self.cache}: steps of --sampler helios_distilled have different sizes; wanted none"
+            )
 
     def _caching(self) -> Caching | None:
         if self.cache is None:

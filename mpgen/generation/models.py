@@ -1,16 +1,23 @@
 """A model that is ready to generate: of a checkpoint of ours, or of released weights with or without our memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
 from mpgen.checkpoints import LoadedModel, load_released, model_card, open_trained, override
+from mpgen.checkpoints.sources import read_json
 from mpgen.denoiser import DenoiserConfig
 from mpgen.encoders.registry import open_pipeline
 from mpgen.errors import UserError
 from mpgen.generation.offload import offload_blocks
 from mpgen.generation.sizes import bucket_for
+
+PYRAMID = "HeliosPyramidPipeline"  # of diffusers: Helios-Mid and, with `is_distilled`, Helios-Distilled
+# Its sampler and steps, and sizes whose quarters are whole tokens: 384x640 for a wide picture, the released one.
+DISTILLED: Mapping[str, Any] = MappingProxyType({"sampler": "helios_distilled", "steps": 6, "bucket": (512, 64)})
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -64,10 +71,12 @@ def load_pipeline(
         offload_blocks(denoiser, device)
     else:
         denoiser = denoiser.to(device)
+    released = {} if trained is not None else _how_it_samples(folder)
     if trained is None:
-        height, width = bucket_for(480, 832)
+        height, width = bucket_for(480, 832, *released.get("bucket", ()))
         backbone = denoiser.backbone.config
         scale, fps, steps = backbone.released_guidance_scale, backbone.released_fps, 0
+        scale = 1.0 if released.get("sampler") else scale
         config = DenoiserConfig(backbone, None, denoiser.layout, denoiser.frame_index)
     else:
         height, width = trained.card["height_px"], trained.card["width_px"]
@@ -78,5 +87,17 @@ def load_pipeline(
         "lora": [str(path) for path in lora],
         "caveats": [] if trained is None else trained.card.get("caveats", []),
         "ema": None if trained is None else trained.card.get("ema", ema),
+        **released,
     }
     return LoadedModel(denoiser, parts, scale, height, width, fps, Path(folder), steps, card)
+
+
+def _how_it_samples(folder: Path) -> Mapping[str, Any]:
+    """What a pipeline's `model_index.json` says of its sampling, for a model's card; empty where it says nothing."""
+    described = folder / "model_index.json"
+    index = read_json(described) if described.is_file() else {}
+    if index.get("_class_name") != PYRAMID:
+        return {}
+    if index.get("is_distilled"):
+        return DISTILLED
+    return {"caveats": [f"{folder} was trained to sample at rising resolutions with CFG-Zero*, which is not done here"]}

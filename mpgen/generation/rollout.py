@@ -1,7 +1,7 @@
 """Sections one after another, as latents. Constant memory: what is yielded is forgotten but for history and memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -32,6 +32,7 @@ class Sampling:
         seed: of the noise; section k of a video always begins from the same noise.
         negative_prompt: what guidance leads away from, where it is a second forward; the pipeline encodes it.
         cache: skips forwards that would change little; None for none.
+        first_times: the first section takes so many times the steps, as Helios-Distilled's.
     """
 
     sampler: Sampler
@@ -41,6 +42,7 @@ class Sampling:
     seed: int
     negative_prompt: str = ""
     cache: Caching | None = None
+    first_times: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def rollout(
         past = prompt.turn(past, stage.sections[-1] - len(known))
         if stage.joining is not None:
             noisy.append(_noise(shape, sampling.seed, stage.joining).to(start.device))
-        noisy = _denoise(denoiser, past, stage, prompt.conditioning, sampling, noisy, forwards)
+        steps = sampling.steps * (sampling.first_times if stage.number == len(known) else 1)
+        now = replace(sampling, steps=steps)
+        noisy = _denoise(denoiser, past, stage, prompt.conditioning, now, noisy, forwards)
         if stage.finished is None:
             continue
         clean = noisy.pop(0)

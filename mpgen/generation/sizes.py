@@ -63,7 +63,7 @@ class OwnSize(Size):
     asked: ClassVar[bool] = False
 
     def of(self, model: LoadedModel, shape: tuple[int, int], any_size: bool) -> tuple[int, int]:
-        return bucket_for(*shape) if any_size else (model.height_px, model.width_px)
+        return bucket_for(*shape, *model.card.get("bucket", ())) if any_size else (model.height_px, model.width_px)
 
 
 @dataclass(frozen=True)

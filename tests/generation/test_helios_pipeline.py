@@ -16,7 +16,7 @@ from mpgen.flow import shift_for_tokens
 from mpgen.generation import rollout as rollout_module
 from mpgen.generation.decoding import stream_clips
 from mpgen.generation.rollout import Sampling, rollout
-from mpgen.sampling import SAMPLERS
+from mpgen.sampling import SAMPLERS, block_noise
 from mpgen.sections import Forward
 
 pytest.importorskip("diffusers")
@@ -98,6 +98,53 @@ def run_released(pipeline, monkeypatch):
 
 
 @pytest.fixture
+def run_distilled(pipeline, monkeypatch):
+    """`HeliosPyramidPipeline` on a text alone, as Helios-Distilled's card says; and the noise of every section."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers import HeliosDMDScheduler, HeliosPyramidPipeline
+
+        pyramid = HeliosPyramidPipeline(
+            tokenizer=None, text_encoder=None, vae=pipeline.vae, transformer=pipeline.transformer, is_distilled=True,
+            scheduler=HeliosDMDScheduler(use_dynamic_shifting=True),
+        )  # fmt: skip
+    pyramid.set_progress_bar_config(disable=True)
+    calls, noises, forward, prepare = [], [], pipeline.transformer.forward, pyramid.prepare_latents
+
+    def recorded(**given):
+        calls.append({k: v.clone() for k, v in given.items() if isinstance(v, torch.Tensor)})
+        return forward(**given)
+
+    def recorded_noise(*given, **named):
+        noises.append(prepare(*given, **named))
+        return noises[-1]
+
+    def blocks(*size_and_more):
+        white = noises[-1]
+        while white.shape[-1] > size_and_more[4]:
+            white = 2 * torch.nn.functional.avg_pool3d(white, (1, 2, 2))
+        return block_noise(white)
+
+    monkeypatch.setattr(pipeline.transformer, "forward", recorded)
+    monkeypatch.setattr(pyramid, "prepare_latents", recorded_noise)
+    monkeypatch.setattr(pyramid, "sample_block_noise", blocks)
+
+    def run(num_sections: int) -> tuple[Released, list[torch.Tensor]]:
+        generator = torch.Generator().manual_seed(1)
+        text = torch.nn.functional.pad(torch.randn(1, 6, 10, generator=generator), (0, 0, 0, 3))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = pyramid(
+                prompt_embeds=text, negative_prompt_embeds=text, height=64, width=128, num_frames=33 * num_sections,
+                pyramid_num_inference_steps_list=[1, 1, 1], guidance_scale=1.0, is_amplify_first_chunk=True,
+                generator=generator, output_type="latent", return_dict=False,
+            )[0]  # fmt: skip
+        return Released(calls, made), noises
+
+    return run
+
+
+@pytest.fixture
 def ours(pipeline):
     denoiser = Denoiser(DenoiserConfig(BACKBONE, None, Forward(alone=True)))
     denoiser.backbone.load_state_dict(pipeline.transformer.state_dict())
@@ -142,6 +189,21 @@ def test_latents_of_a_text_alone_are_those_of_the_released_pipeline(run_released
     starts = [call["latents_history_short"][:, :, 0] for call in released.calls[:: 2 * STEPS]]
     assert torch.equal(starts[0], start[:, :, 0])
     torch.testing.assert_close(starts[1], got[:, :, 0], atol=1e-4, rtol=0)
+
+
+def test_latents_of_helios_distilled_are_those_of_its_pipeline(run_distilled, ours, monkeypatch):
+    released, noises = run_distilled(2)
+    assert [call["hidden_states"].shape[-1] for call in released.calls] == [4, 4, 8, 8, 16, 16, 4, 8, 16]
+    monkeypatch.setattr(rollout_module, "_noise", lambda shape, seed, number: noises[number])
+    text = Conditioning(released.calls[0]["encoder_hidden_states"], torch.arange(9)[None] < 6, None, None)
+    sampling, start = Sampling(SAMPLERS["helios_distilled"], 3, 1.0, 1.0, 0, first_times=2), torch.zeros(1, 4, 1, 8, 16)
+    told = []
+    ours.register_forward_pre_hook(lambda _, given: told.append(1000 * given[1]))
+    got = torch.cat([*rollout(ours, start, text, 2, sampling, blank=True)], 2)
+    assert got.shape == released.made.shape == (1, 4, 18, 8, 16)
+    torch.testing.assert_close(got, released.made, atol=1e-4, rtol=0)
+    wanted = torch.cat([call["timestep"] for call in released.calls])
+    torch.testing.assert_close(torch.cat(told), wanted.float(), atol=1e-3, rtol=0)
 
 
 def test_frames_are_those_of_the_released_pipeline(run_released, pipeline, sections, latents, tmp_path):
