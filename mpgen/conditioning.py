@@ -59,6 +59,18 @@ class Conditioning:
         """The same with another guidance scale."""
         return replace(self, guidance_scale=scale)
 
+    def away_from(self, text: "Conditioning") -> "Conditioning":
+        """The same with one text, that of a single video, as what guidance leads all of these videos away from."""
+        like = {"device": self.text.device, "dtype": self.text.dtype}
+        own = text.to(**like)
+        tokens, mask, pooled = (
+            None if features is None else features.expand(len(self.text), *features.shape[1:])
+            for features in (own.text, own.text_mask, own.pooled)
+        )
+        assert tokens is not None
+        assert mask is not None
+        return replace(self, negative=Conditioning(tokens, mask, pooled, self.image))
+
     def cut(self, videos: slice) -> "Conditioning":
         """That of some of the videos; texts stay as long as the longest of all."""
         pooled, image = (None if features is None else features[videos] for features in (self.pooled, self.image))

@@ -35,6 +35,7 @@ class Context:
             own in FramePack, 0 in Helios.
         blocks: a number for each of these tokens and then for each of the section's: none attends to a token of a
             higher number, and text and image tokens attend to themselves alone. All attend to all if None.
+        memory_tokens: the first so many are a long-term memory's.
     """
 
     tokens: Tokens
@@ -43,12 +44,20 @@ class Context:
     section_indices: FrameIndices
     sigma: float | None = None
     blocks: Int[Tensor, " video"] | None = None
+    memory_tokens: int = 0
 
     def repeated(self, times: int) -> "Context":
         """The same for a batch of so many copies of the videos."""
         parts = (self.tokens, self.rotation, self.mask, self.section_indices)
         tokens, rotation, mask, indices = (torch.cat([part] * times) for part in parts)
         return replace(self, tokens=tokens, rotation=rotation, mask=mask, section_indices=indices)
+
+    def above_without_memory(self) -> "Context":
+        """For a batch of the videos, then the same videos with the tokens of their memory masked."""
+        both = self.repeated(2)
+        mask = both.mask.clone()
+        mask[len(self.mask) :, : self.memory_tokens] = False
+        return replace(both, mask=mask)
 
     def preceded_by(self, memory: MaskedTokens) -> "Context":
         """The same after the tokens of a long-term memory, which have rotary positions."""
@@ -58,6 +67,7 @@ class Context:
             tokens=torch.cat([memory.tokens, self.tokens], 1),
             rotation=torch.cat([memory.rotation, self.rotation], 1),
             mask=torch.cat([memory.mask, self.mask], 1),
+            memory_tokens=memory.tokens.shape[1],
         )
 
 

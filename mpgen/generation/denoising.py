@@ -34,7 +34,10 @@ class Denoising(Options):
         guidance_scale: of classifier-free guidance (CFG): an input of HunyuanVideo, which was distilled so; with Wan a
             batch of two. That of training if not given; of released weights theirs, 10 and 5.
         seed: of the noise.
-        negative_prompt: what guidance leads away from, where it is two forwards; an empty text if not given.
+        negative_prompt: what guidance leads away from, where it is two forwards; that of training if
+            not given, which is an empty text elsewhere.
+        negative_memory: whether the branch that guidance leads away from reads the long-term memory too; false leads
+            towards what is remembered. That of training if not given.
         cache: skip forwards that would change little, faster and not lossless: first_block; mag, with --mag_ratios; or
             mag_calibrate, which skips none and measures those.
         cache_threshold: how much change is still taken for little; 0.05 for first_block and 0.06 for mag if not given.
@@ -47,6 +50,7 @@ class Denoising(Options):
     guidance_scale: float | None = None
     seed: int = 0
     negative_prompt: str | None = None
+    negative_memory: bool | None = None
     cache: str | None = None
     cache_threshold: float | None = None
     mag_ratios: Path | None = None
@@ -78,6 +82,12 @@ class Denoising(Options):
             raise UserError(
                 "--negative_prompt: at --guidance_scale 1 it has no effect; wanted a larger scale, such as 5"
             )
+        if self.negative_memory is not None and (
+            model.denoiser.memory is None or model.denoiser.backbone.config.distilled_guidance
+        ):
+            raise UserError(
+                "--negative_memory: wanted a model with a memory and with guidance of two forwards, such as Wan's"
+            )
         asked = model.card.get("shift", usual_shift) if self.shift is None else self.shift
         shift = _shift_for(model, job) if asked == "auto" else float(asked)
         if sampler is helios_distilled:
@@ -88,8 +98,9 @@ class Denoising(Options):
             shift,
             scale,
             self.seed,
-            self.negative_prompt or "",
+            model.card.get("negative_prompt", "") if self.negative_prompt is None else self.negative_prompt,
             self._caching(),
+            model.card.get("negative_memory", True) if self.negative_memory is None else self.negative_memory,
             first_times=2 if sampler is helios_distilled else 1,
         )
 

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 from math import prod
 
 import torch
-from torch import Tensor
 
-from mpgen.backbones.base import Context
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
 from mpgen.errors import FailedError
 from mpgen.generation.caches import Caching, Forwards, cached
+from mpgen.generation.guidance import guided_velocity
 from mpgen.generation.store import LatentStore
 from mpgen.past import Past
-from mpgen.sampling import Level, Sampler
+from mpgen.sampling import Sampler
 from mpgen.schedule import Stage
 from mpgen.sections import Layout
 from mpgen.tensors import Latents, Still
@@ -32,6 +31,7 @@ class Sampling:
         seed: of the noise; section k of a video always begins from the same noise.
         negative_prompt: what guidance leads away from, where it is a second forward; the pipeline encodes it.
         cache: skips forwards that would change little; None for none.
+        negative_memory: whether the branch that guidance leads away from reads the long-term memory too.
         first_times: the first section takes so many times the steps, as Helios-Distilled's.
     """
 
@@ -42,6 +42,7 @@ class Sampling:
     seed: int
     negative_prompt: str = ""
     cache: Caching | None = None
+    negative_memory: bool = True
     first_times: int = 1
 
 
@@ -152,12 +153,8 @@ def _denoise(
     forwards: Forwards,
 ) -> list[Latents]:
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
-    context, guidance = past.pack(len(stage.sections)), conditioning.guidance_scale
-    if denoiser.backbone.config.distilled_guidance or conditioning.negative is None or guidance == 1:
-        velocity_fn = _Velocity(denoiser, context, denoiser.backbone.prepared(conditioning))
-    else:  # history and memory are in both branches
-        both = denoiser.backbone.prepared(conditioning.above_negative())
-        velocity_fn = _Guided(_Velocity(denoiser, context.repeated(2), both), guidance)
+    context, own = past.pack(len(stage.sections)), next(denoiser.parameters()).dtype
+    velocity_fn = guided_velocity(denoiser, context, conditioning, sampling.negative_memory, own)
     first = denoiser.backbone.config.first_sigma
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages, first)
     x = torch.cat(list(noisy), 2)
@@ -165,37 +162,6 @@ def _denoise(
     with cached(denoiser.backbone.blocks, sampling.cache, len(levels) - 1, num_tokens, forwards):
         x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, x, levels)
     return list(x.chunk(len(noisy), 2))
-
-
-@dataclass(frozen=True)
-class _Velocity:
-    """The network on one stage's context, as a sampler wants it: fp32 outside, the network's own dtype inside."""
-
-    denoiser: Denoiser
-    context: Context
-    conditioning: Conditioning
-
-    def __call__(self, x: Latents, sigma: Level) -> Latents:
-        levels = sigma.expand(len(x), -1) if isinstance(sigma, Tensor) else x.new_full((len(x),), sigma)
-        own = next(self.denoiser.parameters()).dtype
-        return self.denoiser(x.to(own), levels, self.context, self.conditioning).float()
-
-
-@dataclass(frozen=True)
-class _Guided:
-    """Classifier-free guidance (arXiv 2207.12598) in one forward of two: away from the negative branch.
-
-    Args:
-        velocity: of a batch of the videos, and of the same with the negative branch.
-        scale: of guidance; 1 is the prompt alone.
-    """
-
-    velocity: _Velocity
-    scale: float | int
-
-    def __call__(self, x: Latents, sigma: Level) -> Latents:
-        towards, away = self.velocity(torch.cat([x, x]), sigma).chunk(2)
-        return away + self.scale * (towards - away)
 
 
 def _noise(shape: tuple[int, ...], seed: int, number: int) -> Latents:

@@ -135,6 +135,10 @@ def _dry_run(
         denoiser, head_only = _network(module, precision, recompute, depths)
         num_sections = 3 if head_only else 3 + module.objective.memory_sections
         batch = _batch(denoiser, shape, num_sections, precision.inputs)
+        if not denoiser.backbone.config.distilled_guidance:  # a forcing that samples has two branches
+            text = batch.conditioning.cut(slice(0, 1))
+            given = batch.conditioning.guided(module.guidance_scale).away_from(text)
+            batch = replace(batch, conditioning=given)
         flops: list[int] = []
         with lower, LiveMemory() as memory, Operations() as counted:
             for section in module.objective.losses(denoiser, batch, KeyedNoise(0, 0)):

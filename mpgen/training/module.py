@@ -18,7 +18,7 @@ from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
 from mpgen.checkpoints.shipped import locate
 from mpgen.checkpoints.sources import PREFIX
-from mpgen.conditioning import Widths
+from mpgen.conditioning import Conditioning, Widths
 from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
@@ -49,7 +49,10 @@ class LongVideoModule(pl.LightningModule):
         accumulate_batches: batches of `data.batch_size` videos whose gradients make one step, on each rank; all of a
             step have as many sections. The step is that of one batch of all their videos, in the memory of one of them.
         clip_norm: gradients are clipped to this global norm.
-        guidance_scale: strength of classifier-free guidance; the value of inference (our choice).
+        guidance_scale: strength of classifier-free guidance; the value of inference (our choice). Where guidance is a
+            second forward (Wan) it counts for sample videos and for what student forcing carries.
+        negative_prompt: what it then leads away from.
+        negative_memory: whether that branch reads the long-term memory too; false leads towards what is remembered.
         memory_sections: past sections through which the long-term memory gets gradients.
         target: what a section draws: NextSection (the paper's), or Rehearsal, which teaches the memory (ours).
         init_from: weights to begin from: a checkpoint of ours, a released folder, or the name of weights that come with
@@ -72,6 +75,8 @@ class LongVideoModule(pl.LightningModule):
         accumulate_batches: int = 1,
         clip_norm: float = 1.0,
         guidance_scale: float = 10.0,
+        negative_prompt: str = "",
+        negative_memory: bool = True,
         memory_sections: int = 2,
         target: Target = NextSection(),  # noqa: B008 (frozen)
         init_from: Path | None = None,
@@ -84,13 +89,15 @@ class LongVideoModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.denoiser_config = denoiser
-        self.objective = Objective(forcing, sigma, target, memory_sections)
+        self.objective = Objective(forcing, sigma, target, memory_sections, negative_memory)
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.train_patterns = tuple(train)
         self.accumulate_batches = accumulate_batches
         self.clip_norm = clip_norm
         self.guidance_scale = guidance_scale
+        self.negative_prompt = negative_prompt
+        self.negative: Conditioning | None = None  # its features, where guidance is a second forward
         self.init_from = None if init_from is None else locate(init_from)
         self.seed = seed
         self.frozen_dtype = getattr(torch, frozen_dtype)
@@ -211,7 +218,24 @@ class LongVideoModule(pl.LightningModule):
         return self.denoiser.schedule.count_stages(batch.num_sections - batch.num_given)
 
     def _guided(self, batch: VideoBatch) -> VideoBatch:
-        return replace(batch, conditioning=batch.conditioning.guided(self.guidance_scale))
+        return replace(batch, conditioning=self.guided(batch.conditioning))
+
+    def guided(self, conditioning: Conditioning) -> Conditioning:
+        """With the guidance scale, and what guidance leads away from where that is a second forward."""
+        scaled = conditioning.guided(self.guidance_scale)
+        return scaled if self.negative is None else scaled.away_from(self.negative)
+
+    def _encode_negative(self) -> Conditioning | None:
+        """Once, on rank 0, for all."""
+        if self.denoiser_config.backbone.distilled_guidance or self.guidance_scale == 1:
+            return None
+        negative = None
+        if self.trainer.is_global_zero:
+            encoders = self.trainer.datamodule.encoders
+            text = encoders.text.encode([self.negative_prompt])
+            encoders.release()
+            negative = Conditioning(text.tokens, text.mask, text.pooled, None).to("cpu", torch.float32)
+        return self.trainer.strategy.broadcast(negative)
 
     def _reduce_and_clip_gradients(self) -> Float[Tensor, ""]:
         """All-reduces the gradients and clips them by global norm; returns the norm before clipping."""
@@ -232,6 +256,7 @@ class LongVideoModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self._check_encoders()
+        self.negative = self._encode_negative()
         rank_zero_only(caveats.say)(self.caveats)
 
     @property
@@ -252,6 +277,10 @@ class LongVideoModule(pl.LightningModule):
             size.fps,
             self.caveats,
         )
+        checkpoint["mpgen"] |= {
+            "negative_prompt": self.negative_prompt,
+            "negative_memory": self.objective.negative_memory,
+        }
         if (shift := getattr(self.objective.sigma, "shift", None)) is not None:
             checkpoint["mpgen"]["shift"] = shift  # sampling is best where training was
         if data.world is not None:

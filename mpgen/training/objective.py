@@ -4,9 +4,9 @@ A generator, so that the caller can run the backward pass of a section before th
 section's graph is alive. Plain PyTorch; Lightning only drives it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,8 @@ from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.flow import SigmaDraw, add_noise, velocity_target
+from mpgen.generation.guidance import guided_velocity
+from mpgen.sampling import Level
 from mpgen.tensors import Latents
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
@@ -72,12 +74,14 @@ class Objective:
         sigma: how noise levels are drawn.
         target: what a section draws; the next section if there is no memory to draw another one from.
         memory_sections: past sections through which the memory gets gradients.
+        negative_memory: whether the branch that guidance leads away from, where a forcing samples, reads the memory.
     """
 
     forcing: Forcing
     sigma: SigmaDraw
     target: Target
     memory_sections: int = 2
+    negative_memory: bool = True
 
     def losses(self, denoiser: Denoiser, batch: VideoBatch, noise: KeyedNoise) -> Iterator[SectionLoss]:
         """One loss a stage; run its backward pass before asking for the next."""
@@ -99,7 +103,7 @@ class Objective:
 
             carried_error = None
             if stage.finished is not None and stage.finished + 1 < batch.num_sections:
-                velocity_fn = partial(_velocity, denoiser, context, denoiser.backbone.prepared(conditioning))
+                velocity_fn = _Sampled(denoiser, context, conditioning, self.negative_memory)
                 generators = partial(noise.generators, batch.uids, stage.number)
                 seen = SectionPass(drawn.clean, draw.noise, noisy, sigma, velocity.detach(), velocity_fn, generators)
                 following = true.cut(stage.sections)
@@ -136,6 +140,19 @@ def _carry(forcing: Forcing, seen: SectionPass) -> Latents:
     return carried
 
 
-@torch.no_grad()
-def _velocity(denoiser: Denoiser, context: Context, conditioning: Conditioning, x: Latents, sigma: float) -> Latents:
-    return denoiser(x, x.new_full((len(x),), sigma), context, conditioning).float()
+@dataclass(frozen=True)
+class _Sampled:
+    """The network for a forcing that samples: nothing is made ready for one that does not."""
+
+    denoiser: Denoiser
+    context: Context
+    conditioning: Conditioning
+    negative_memory: bool
+
+    @cached_property
+    def _velocity(self) -> Callable[[Latents, Level], Latents]:
+        return guided_velocity(self.denoiser, self.context, self.conditioning, self.negative_memory)
+
+    @torch.no_grad()
+    def __call__(self, x: Latents, sigma: Level) -> Latents:
+        return self._velocity(x, sigma)

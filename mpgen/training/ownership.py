@@ -16,7 +16,17 @@ from mpgen.errors import UserError
 LOCK = ".owner"
 # What a run is: changed on the way, its config would say what was not done. Optimizer and schedule may change, see
 # `mpgen.training.resuming`; data is checked by its plan, sizes by the weights.
-IDENTITY = ("forcing", "target", "sigma", "memory_sections", "guidance_scale", "seed", "init_from")
+IDENTITY = (
+    "forcing",
+    "target",
+    "sigma",
+    "memory_sections",
+    "guidance_scale",
+    "negative_prompt",
+    "negative_memory",
+    "seed",
+    "init_from",
+)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from mpgen.checkpoints import LoadedModel
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
+from mpgen.generation.guidance import guided_velocity
 from mpgen.generation.pipeline import Job
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler
@@ -94,3 +95,19 @@ def test_a_negative_prompt_that_would_not_count_is_refused(wan, make_denoiser, t
         asked(wan, negative_prompt="blurred", guidance_scale=1.0)
     with pytest.raises(UserError, match="guidance is an input of this model"):
         asked(make_denoiser(), negative_prompt="blurred")
+    assert asked(wan, negative_memory=False).negative_memory is False
+    with pytest.raises(UserError, match="--negative_memory: wanted a model with a memory"):
+        asked(make_denoiser(), negative_memory=False)
+
+
+def test_the_negative_branch_may_be_without_the_memory(make_denoiser, wan_backbone, latents, make_text):
+    wan, start, given = make_denoiser(backbone=wan_backbone).eval(), latents(2, 1), make_text(1, 1)
+    past = wan.begin(start, given).after(latents(2, 3, seed=3))
+    noisy, sigma = latents(2, 3, seed=7), 0.6
+    plain, negative = given.guided(1.0), replace(given.negative, guidance_scale=1.0)
+    towards = guided_velocity(wan, past.pack(), replace(plain, negative=None))(noisy, sigma)
+    away = guided_velocity(wan, replace(past, psi=None).pack(), negative)(noisy, sigma)
+    scaled = guided_velocity(wan, past.pack(), given.guided(3.0), negative_memory=False)
+    torch.testing.assert_close(scaled(noisy, sigma), away + 3.0 * (towards - away), atol=2e-5, rtol=0)
+    with_memory = guided_velocity(wan, past.pack(), given.guided(3.0))(noisy, sigma)
+    assert (with_memory - scaled(noisy, sigma)).abs().max() > 1e-5

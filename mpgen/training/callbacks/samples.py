@@ -145,8 +145,16 @@ class SampleVideos(pl.Callback):
     ) -> Iterator[Latents]:
         """Sections in the order of time."""
         denoiser = pl_module.denoiser
-        sampling = Sampling(self.sampler, self.steps, self.shift, pl_module.guidance_scale, self.seed)
-        made = _in_training_precision(trainer, rollout(denoiser, start, conditioning, num_sections, sampling))
+        sampling = Sampling(
+            self.sampler,
+            self.steps,
+            self.shift,
+            pl_module.guidance_scale,
+            self.seed,
+            negative_memory=pl_module.objective.negative_memory,
+        )
+        given = pl_module.guided(conditioning)
+        made = _in_training_precision(trainer, rollout(denoiser, start, given, num_sections, sampling))
         return made if denoiser.layout.direction > 0 else reversed([*made])
 
     def _write(self, trainer: pl.Trainer, path: Path, frames: Frames, caption: str, group: str) -> bool:
