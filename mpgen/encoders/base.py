@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ class VideoAutoencoder(ABC):
     """Latent frames before a section that decoding it needs to see; their frames are cross-faded. 0 if causal."""
     dtype: torch.dtype = torch.float32
     """What it computes in. A clip of this dtype has the latents of the float32 one, in less memory."""
+    preview_file: Path | None = None
+    """Where its `LinearPreview` lies, beside its weights; None where there is no place."""
 
     @abstractmethod
     def encode(self, clip: Clip) -> Encoded:

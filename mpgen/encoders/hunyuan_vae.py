@@ -81,6 +81,7 @@ class HunyuanVAE(VideoAutoencoder):
         seed: int = 0,
     ):
         self.folder, self.device, self.dtype = folder, device, dtype
+        self.preview_file = folder.path / "vae" / "mpgen_preview.npz"
         self.tiling, self.posterior, self.seed = tiling, posterior, seed
         self.network = OnDemand(self._load, offload)
 

@@ -74,6 +74,7 @@ class TinyVAE(VideoAutoencoder):
     overlap_latent_frames = 0
 
     def __init__(self, weights: Path = WEIGHTS):
+        self.preview_file = weights.with_name(f"{weights.stem}_preview.npz")
         self.network = TinyVAENetwork()
         self.network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
         self.network.requires_grad_(False)

@@ -48,6 +48,7 @@ class WanVAE(VideoAutoencoder):
 
     def __init__(self, folder: ReleasedFolder, device: torch.device, dtype: torch.dtype, offload: bool = False):
         self.folder, self.device, self.dtype = folder, device, dtype
+        self.preview_file = folder.path / "vae" / "mpgen_preview.npz"
         self.network = OnDemand(self._load, offload)
 
     @property

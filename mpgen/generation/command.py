@@ -12,6 +12,7 @@ from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
 from mpgen.generation.models import choose_device
 from mpgen.generation.pipeline import Job, Made, generate_video, is_finished
+from mpgen.generation.preview import PreviewFile, preview_of
 from mpgen.generation.rollout import Sampling
 from mpgen.generation.sizes import Bucket, ExactSize, OwnSize, Size
 from mpgen.generation.starts.base import Making, Start
@@ -41,6 +42,7 @@ def generate(
     offload: bool = False,
     overwrite: bool = False,
     attention: str | None = None,
+    preview: bool = False,
 ) -> None:
     """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
@@ -71,9 +73,10 @@ def generate(
         overwrite: replace files that are there.
         attention: the kernel where it can compute: sdpa, onednn, flex, flash, sage or xformers; the faster of the first
             two if not given.
+        preview: while it works, show the section that is being denoised in a .preview.png beside the video.
     """
     with nullcontext() if attention is None else using(attention):
-        _generate(output, start, weights, size, denoising, fps, order, device, offload, overwrite)
+        _generate(output, start, weights, size, denoising, fps, order, device, offload, overwrite, preview)
 
 
 def _generate(
@@ -87,6 +90,7 @@ def _generate(
     device: str | None,
     offload: bool,
     overwrite: bool,
+    preview: bool,
 ) -> None:
     if fps is not None and not 0 < fps <= MAX_FPS:
         raise UserError(f"--fps {fps:g}: wanted more than 0 and at most {MAX_FPS:g}")
@@ -112,22 +116,37 @@ def _generate(
     jobs = start.jobs(Making(model, size, weights.any_size, output, made_in, denoising.seed))
     samplings = [denoising.of(model, job, weights.shift) for job in jobs]
     if not start.makes_many:
-        _make_one(model, jobs[0], samplings[0])
+        _make_one(model, jobs[0], samplings[0], preview)
         return
-    _make_many(model, jobs, samplings, output, overwrite)
+    _make_many(model, jobs, samplings, output, overwrite, preview)
     print(f"{output}: {len(jobs)} videos at {model.fps:g} frames a second, made with {_kind_of_weights(model)}")
     print(f"next:\n  mpgen evaluate {start.for_evaluate()} --videos {output} --output {output}/scores")
 
 
-def _make_one(model: LoadedModel, job: Job, sampling: Sampling) -> None:
-    made = generate_video(model, job, sampling)
+def _make(model: LoadedModel, job: Job, sampling: Sampling, preview: bool) -> Made:
+    if not preview:
+        return generate_video(model, job, sampling)
+    picture = job.output.with_suffix(".preview.png")
+    try:
+        return generate_video(model, job, sampling, watcher=PreviewFile(preview_of(model.encoders.vae), picture))
+    finally:
+        picture.unlink(missing_ok=True)
+
+
+def _make_one(model: LoadedModel, job: Job, sampling: Sampling, preview: bool) -> None:
+    made = _make(model, job, sampling, preview)
     if made.interrupted:
         raise SystemExit(_say(made, model.fps, " (interrupted)"))
     print(_say(made, model.fps, ""))
 
 
 def _make_many(
-    model: LoadedModel, jobs: Sequence[Job], samplings: Sequence[Sampling], output: Path, overwrite: bool
+    model: LoadedModel,
+    jobs: Sequence[Job],
+    samplings: Sequence[Sampling],
+    output: Path,
+    overwrite: bool,
+    preview: bool,
 ) -> None:
     """Makes those that are not there yet: what was interrupted goes on where it stopped."""
     for job, sampling in zip(jobs, samplings, strict=True):
@@ -135,7 +154,7 @@ def _make_many(
             continue
         if job.output.exists() and not overwrite:
             print(f"{job.output}: its JSON, which is written last, does not say that it is whole: made again")
-        made = generate_video(model, job, sampling)
+        made = _make(model, job, sampling, preview)
         if made.interrupted:
             made.output.unlink()
             made.output.with_suffix(".json").unlink()

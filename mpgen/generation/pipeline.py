@@ -28,6 +28,7 @@ from mpgen.generation.decoding import stream_clips
 from mpgen.generation.prompts import Prompts
 from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.store import LatentStore
+from mpgen.generation.watching import Watcher
 from mpgen.sections import ORDERS, Forward, Layout
 from mpgen.tensors import Clip, Latents, Still
 from mpgen.video.writing import VideoWriter
@@ -94,7 +95,9 @@ class Made:
     forwards: Forwards
 
 
-def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: bool = True) -> Made:
+def generate_video(
+    model: LoadedModel, job: Job, sampling: Sampling, progress: bool = True, watcher: Watcher | None = None
+) -> Made:
     """Writes the video of `job`, section by section; Ctrl-C leaves what was done as a playable file.
 
     Memory does not grow with the number of sections. An order that makes the last section first keeps the latents on
@@ -111,8 +114,10 @@ def generate_video(model: LoadedModel, job: Job, sampling: Sampling, progress: b
     def count(seconds: float) -> None:
         times.append(seconds)
         bar.update()
+        if watcher is not None:
+            watcher.made(seconds)
 
-    made = stream_frames(model, job, sampling, count, forwards)
+    made = stream_frames(model, job, sampling, count, forwards, watcher)
     first = next(made)  # what cannot be made fails here, before a file is begun
     job.output.parent.mkdir(parents=True, exist_ok=True)
     job.output.with_suffix(".json").unlink(missing_ok=True)  # of the one before: it would call a half video whole
@@ -143,6 +148,7 @@ def stream_frames(
     sampling: Sampling,
     after_section: Callable[[float], None] = lambda seconds: None,
     forwards: Forwards | None = None,
+    watcher: Watcher | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     """The frames of `job`, the given ones first, each as soon as it is there.
 
@@ -152,6 +158,7 @@ def stream_frames(
         sampling: how.
         after_section: called with the wall time of each section, in seconds, once its frames are written.
         forwards: counts what a cache skips.
+        watcher: is told of every forward.
     """
     device = next(model.denoiser.parameters()).device
     layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)
@@ -167,7 +174,7 @@ def stream_frames(
         first = conditionings[0]
         sections = rollout(
             model.denoiser, start, first, job.num_sections, sampling, known, layout, end, script, forwards,
-            blank=job.start is None,
+            blank=job.start is None, watcher=watcher,
         )  # fmt: skip
         clips = stream_clips(
             model.encoders.vae,

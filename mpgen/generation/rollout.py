@@ -12,6 +12,7 @@ from mpgen.errors import FailedError
 from mpgen.generation.caches import Caching, Forwards, cached
 from mpgen.generation.guidance import guided_velocity
 from mpgen.generation.store import LatentStore
+from mpgen.generation.watching import Watched, Watcher
 from mpgen.past import Past
 from mpgen.sampling import Sampler
 from mpgen.schedule import Stage
@@ -73,6 +74,7 @@ def rollout(
     script: Script | None = None,
     forwards: Forwards | None = None,
     blank: bool = False,
+    watcher: Watcher | None = None,
 ) -> Iterator[Latents]:
     """The sections of a video, each as soon as it is clean.
 
@@ -88,6 +90,7 @@ def rollout(
         script: other conditioning for some sections.
         forwards: counts what a cache skips.
         blank: there is no start image, and `start` is zeros.
+        watcher: is told of every forward.
     """
     forwards = Forwards() if forwards is None else forwards
     dtype = next(denoiser.parameters()).dtype
@@ -106,7 +109,7 @@ def rollout(
             noisy.append(_noise(shape, sampling.seed, stage.joining).to(start.device))
         steps = sampling.steps * (sampling.first_times if stage.number == len(known) else 1)
         now = replace(sampling, steps=steps)
-        noisy = _denoise(denoiser, past, stage, prompt.conditioning, now, noisy, forwards)
+        noisy = _denoise(denoiser, past, stage, prompt.conditioning, now, noisy, forwards, watcher)
         if stage.finished is None:
             continue
         clean = noisy.pop(0)
@@ -151,10 +154,13 @@ def _denoise(
     sampling: Sampling,
     noisy: Sequence[Latents],
     forwards: Forwards,
+    watcher: Watcher | None,
 ) -> list[Latents]:
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
     context, own = past.pack(len(stage.sections)), next(denoiser.parameters()).dtype
     velocity_fn = guided_velocity(denoiser, context, conditioning, sampling.negative_memory, own)
+    if watcher is not None:
+        velocity_fn = Watched(velocity_fn, stage.sections, watcher)
     first = denoiser.backbone.config.first_sigma
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages, first)
     x = torch.cat(list(noisy), 2)
