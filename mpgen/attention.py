@@ -83,6 +83,8 @@ class Backend:
 
 def attend(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> Float[Tensor, "b n e"]:
     """Attention with the heads joined again; a token may attend where `mask` is true, everywhere without one."""
+    if _observer is not None:
+        _observer(query, key, mask)
     mixed = BACKENDS[_choose(query, key, value, mask)].compute(query, key, value, mask)
     return rearrange(mixed, "b h n d -> b n (h d)")
 
@@ -120,7 +122,19 @@ def check_used(device: torch.device, dtype: torch.dtype) -> None:
         )
 
 
+@contextmanager
+def observed(by: Callable[[Heads, KeyValue, Mask], None]) -> Iterator[None]:
+    """Inside, every attention also hands its queries, keys and mask to a function, before it is computed."""
+    global _observer
+    before, _observer = _observer, by
+    try:
+        yield
+    finally:
+        _observer = before
+
+
 _forced: str | None = None
+_observer: Callable[[Heads, KeyValue, Mask], None] | None = None
 
 
 def _choose(query: Heads, key: KeyValue, value: KeyValue, mask: Mask) -> str:

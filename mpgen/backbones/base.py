@@ -36,6 +36,7 @@ class Context:
         blocks: a number for each of these tokens and then for each of the section's: none attends to a token of a
             higher number, and text and image tokens attend to themselves alone. All attend to all if None.
         memory_tokens: the first so many are a long-term memory's.
+        parts: what those after the memory are, in their order, and how many of each; for who looks.
     """
 
     tokens: Tokens
@@ -45,6 +46,7 @@ class Context:
     sigma: float | None = None
     blocks: Int[Tensor, " video"] | None = None
     memory_tokens: int = 0
+    parts: tuple[tuple[str, int], ...] = ()
 
     def repeated(self, times: int) -> "Context":
         """The same for a batch of so many copies of the videos."""

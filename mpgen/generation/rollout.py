@@ -159,13 +159,13 @@ def _denoise(
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
     context, own = past.pack(len(stage.sections)), next(denoiser.parameters()).dtype
     velocity_fn = guided_velocity(denoiser, context, conditioning, sampling.negative_memory, own)
-    if watcher is not None:
-        velocity_fn = Watched(velocity_fn, stage.sections, watcher)
     first = denoiser.backbone.config.first_sigma
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages, first)
     x = torch.cat(list(noisy), 2)
-    num_tokens = context.tokens.shape[1] + prod(denoiser.backbone.grid(x))
-    with cached(denoiser.backbone.blocks, sampling.cache, len(levels) - 1, num_tokens, forwards):
+    num_own, steps = prod(denoiser.backbone.grid(x)), len(levels) - 1
+    if watcher is not None:
+        velocity_fn = Watched(velocity_fn, stage.sections, steps, context, num_own, watcher)
+    with cached(denoiser.backbone.blocks, sampling.cache, steps, context.tokens.shape[1] + num_own, forwards):
         x = denoiser.schedule.denoise(sampling.sampler, velocity_fn, x, levels)
     return list(x.chunk(len(noisy), 2))
 

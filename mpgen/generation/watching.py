@@ -1,8 +1,11 @@
 """What can be seen of a video while it is made."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import ClassVar
 
+from mpgen.backbones.base import Context
+from mpgen.generation.reading import Reader, Reading
 from mpgen.sampling import Level, VelocityFn
 from mpgen.tensors import Latents
 
@@ -13,6 +16,9 @@ class Watcher:
     A KeyboardInterrupt out of any of them ends the video, which stays playable.
     """
 
+    wants_readings: ClassVar[bool] = False
+    """Whether `read` is called: it costs a section one more attention."""
+
     def denoised(self, sections: range, clean: Callable[[], Latents]) -> None:
         """After every forward.
 
@@ -21,26 +27,44 @@ class Watcher:
             clean: computes the network's present estimate of their clean latents.
         """
 
+    def read(self, sections: range, reading: Reading) -> None:
+        """What these sections read, in the middle one of their forwards."""
+
     def made(self, seconds: float) -> None:
         """Once a section's frames are written, with its wall time."""
 
 
-@dataclass(frozen=True)
 class Watched:
     """A velocity function whose forwards are told.
 
     Args:
         velocity: the network.
         sections: that it denoises.
+        steps: forwards to come.
+        context: of the sections.
+        num_own: tokens of the sections.
         watcher: is told.
     """
 
-    velocity: VelocityFn
-    sections: range
-    watcher: Watcher
+    def __init__(
+        self, velocity: VelocityFn, sections: range, steps: int, context: Context, num_own: int, watcher: Watcher
+    ):
+        self.velocity, self.sections, self.watcher = velocity, sections, watcher
+        self.context, self.num_own = context, num_own
+        self.until_read = steps // 2 if watcher.wants_readings else -1
 
     def __call__(self, x: Latents, sigma: Level) -> Latents:
-        velocity = self.velocity(x, sigma)
+        with self._reading() if self.until_read == 0 else nullcontext():
+            velocity = self.velocity(x, sigma)
+        self.until_read -= 1
         level = sigma if isinstance(sigma, (int, float)) else sigma[None, None, :, None, None]
         self.watcher.denoised(self.sections, lambda: x - level * velocity)
         return velocity
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        reader = Reader(self.context, self.num_own)
+        with reader.reading():
+            yield
+        if (reading := reader.seen) is not None:  # a cache may have skipped the forward
+            self.watcher.read(self.sections, reading)

@@ -90,23 +90,27 @@ def pack_history(backbone: Backbone, history: History, frame_index: FrameIndex, 
     part = dict(zip(layout.levels, parts, strict=True))
     clean = torch.cat([history.start, part["history_1x"]], 2)
 
-    tokens, rotations = [], []
-    for latents, factor, rows in (
-        (part["history_4x"], 4, [i.history_4x for i in indices]),
-        (part["history_2x"], 2, [i.history_2x for i in indices]),
-        (clean, 1, [i.start + i.history_1x for i in indices]),
+    tokens, rotations, counts = [], [], []
+    for name, latents, factor, rows in (
+        ("history_4x", part["history_4x"], 4, [i.history_4x for i in indices]),
+        ("history_2x", part["history_2x"], 2, [i.history_2x for i in indices]),
+        ("history_1x", clean, 1, [i.start + i.history_1x for i in indices]),
     ):
         if latents.shape[2]:
             tokens.append(backbone.embed_history(latents, factor))
+            counts.append((name, tokens[-1].shape[1]))
             _, height, width = backbone.grid(latents)
             positions = backbone.rotation_grid(_table(rows, device), height, width)
             rotations.append(flatten_rotation(pool_rotation(positions, factor)))
+    of_start = counts[-1][1] // clean.shape[2]
+    counts[-1:] = [("start", of_start), ("history_1x", counts[-1][1] - of_start)]
     joined = torch.cat(tokens, 1)
     return Context(
         tokens=joined,
         rotation=torch.cat(rotations, 1),
         mask=torch.ones(joined.shape[:2], dtype=torch.bool, device=device),
         section_indices=_table([_several(i.section, num_sections) for i in indices], device),
+        parts=tuple(counts),
     )
 
 
