@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -25,8 +25,9 @@ from mpgen.conditioning import Conditioning
 from mpgen.errors import UserError
 from mpgen.generation.caches import Forwards
 from mpgen.generation.decoding import stream_clips
-from mpgen.generation.prompts import Prompts
+from mpgen.generation.prompts import LivePrompts, Prompts
 from mpgen.generation.rollout import Sampling, Script, rollout
+from mpgen.generation.scripted import Scripted
 from mpgen.generation.store import LatentStore
 from mpgen.generation.watching import Watcher
 from mpgen.sections import ORDERS, Forward, Layout
@@ -49,7 +50,7 @@ class Job:
         output: the mp4; a JSON with the same name is written beside it.
         end: the last frame, for orders that take one.
         order: which sections come first, see `mpgen.sections.ORDERS`.
-        prompts: texts by the time in the video, in place of `prompt`.
+        prompts: texts by the time in the video, or given while it is made, in place of `prompt`.
         blank_px: height and width of a video without a start.
     """
 
@@ -60,7 +61,7 @@ class Job:
     output: Path
     end: UInt8[np.ndarray, "h w 3"] | None = None
     order: type[Layout] = Forward
-    prompts: Prompts | None = None
+    prompts: Prompts | LivePrompts | None = None
     blank_px: tuple[int, int] | None = None
 
     @property
@@ -103,8 +104,7 @@ def generate_video(
     Memory does not grow with the number of sections. An order that makes the last section first keeps the latents on
     disk until all are there, and decodes them then, in the order of time. For a prompt that changes they are kept too.
     """
-    card = _card(model, job, sampling)
-    settings = json.dumps(card, ensure_ascii=False)
+    settings = json.dumps(_card(model, job, sampling), ensure_ascii=False)
     metadata = {"comment": settings, "title": job.prompt, "encoder_settings": f"mpgen {__version__}"}
 
     bar = tqdm(total=job.num_sections, unit="section", desc=job.output.name, disable=not progress)
@@ -132,7 +132,8 @@ def generate_video(
                 frames += 1
         except KeyboardInterrupt:
             interrupted = True
-    record = card | {"frames": frames, "interrupted": interrupted, "seconds_per_section": [round(t, 4) for t in times]}
+    record = _card(model, job, sampling)  # with the texts that were given on the way
+    record |= {"frames": frames, "interrupted": interrupted, "seconds_per_section": [round(t, 4) for t in times]}
     if sampling.cache is not None:
         record["forwards"] = {"computed": forwards.computed, "skipped": forwards.skipped}
     if forwards.ratios:
@@ -260,19 +261,23 @@ def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[
 
 def _conditionings(
     model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device, negative: str | None
-) -> list[Conditioning]:
+) -> Sequence[Conditioning]:
     """The conditioning of every section to make, in the order they are made; one object for each text."""
     image = None if job.start is None else to_clip(job.start[None]).to(device)[:, :, 0]
+
+    def encode(text: str) -> Conditioning:
+        return model.encoders.conditioning([text], image, negative).to(device)
+
     if job.prompts is None:
-        return [model.encoders.conditioning([job.prompt], image, negative).to(device)] * job.num_sections
+        return [encode(job.prompt)] * job.num_sections
     # Frames of a given video that fill no section stand before the known ones.
     before = (0 if job.known is None else len(job.known)) - num_known * layout.section_pixel_frames
-    texts = []
-    for number in range(num_known, num_known + job.num_sections):
-        place = (layout.bounds(number)[0] - 1) // layout.section
-        texts.append(job.prompts.at((before + place * layout.section_pixel_frames) / model.fps))
-    encoded = {text: model.encoders.conditioning([text], image, negative).to(device) for text in dict.fromkeys(texts)}
-    return [encoded[text] for text in texts]
+
+    def begins(number: int) -> float:
+        place = (layout.bounds(num_known + number)[0] - 1) // layout.section
+        return (before + place * layout.section_pixel_frames) / model.fps
+
+    return Scripted(job.prompts, job.num_sections, begins, encode)
 
 
 def _negative_prompt(model: LoadedModel, sampling: Sampling) -> str | None:
@@ -323,7 +328,7 @@ def _card(model: LoadedModel, job: Job, sampling: Sampling) -> dict:
         "section_frames": model.denoiser.layout.section_pixel_frames,
         "order": next(name for name, order in ORDERS.items() if order is job.order),
         "end_image": job.end is not None,
-        "prompts": None if job.prompts is None else asdict(job.prompts),
+        "prompts": None if job.prompts is None else job.prompts.plain(),
         "context_frames": job.num_given,
         "checkpoint": {"path": str(model.path), "steps": model.steps},
         "model": model.card,

@@ -27,6 +27,42 @@ class Prompts:
         held = [text for begin, text in zip(self.seconds, self.texts, strict=True) if begin <= seconds + 1e-6]
         return held[-1]
 
+    def plain(self) -> dict[str, list]:
+        """As it is kept beside a video."""
+        return {"seconds": list(self.seconds), "texts": list(self.texts)}
+
+
+class LivePrompts:
+    """Texts that are given while the video is made: each holds from the next section on.
+
+    Args:
+        opening: the text at the beginning.
+    """
+
+    def __init__(self, opening: str):
+        self.said = Prompts((0.0,), (opening,))
+        self.next = opening
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Those so far."""
+        return self.said.texts
+
+    def say(self, text: str) -> None:
+        """From any thread: the text from the next section on."""
+        self.next = text
+
+    def at(self, seconds: float) -> str:
+        """The text of a section that begins then, which does not change any more."""
+        text = self.next
+        if seconds > self.said.seconds[-1] and text != self.said.texts[-1]:
+            self.said = Prompts((*self.said.seconds, seconds), (*self.said.texts, text))
+        return self.said.at(seconds)
+
+    def plain(self) -> dict[str, list]:
+        """What was said so far, as `Prompts` has it."""
+        return self.said.plain()
+
 
 def read_prompts(path: Path, opening: str | None = None) -> Prompts:
     """A schedule: a CSV with the columns `seconds` and `prompt`, or a YAML mapping of seconds to prompts.

@@ -96,7 +96,8 @@ def rollout(
     dtype = next(denoiser.parameters()).dtype
     start, end = start.to(dtype), None if end is None else end.to(dtype)
     layout = (denoiser.layout if layout is None else layout).for_video(len(known) + num_sections)
-    prompt = _Prompt(conditioning.guided(sampling.guidance_scale), dtype, script)
+    remembers = denoiser.memory is not None
+    prompt = _Prompt(conditioning.guided(sampling.guidance_scale), dtype, script, remembers)
     past = denoiser.begin(start, prompt.conditioning, layout=layout, end=end, blank=blank)
     for section in known:
         past = past.after(section.to(dtype))
@@ -124,23 +125,26 @@ def rollout(
 
 
 class _Prompt:
-    """The conditioning of the newest section; where a script changes it, the memory is made anew."""
+    """The conditioning of the newest section; where a script changes it, the memory is made anew if there is one."""
 
-    def __init__(self, conditioning: Conditioning, dtype: torch.dtype, script: Script | None):
-        self.dtype, self.script = dtype, script
+    def __init__(self, conditioning: Conditioning, dtype: torch.dtype, script: Script | None, remembers: bool):
+        self.dtype, self.script, self.remembers = dtype, script, remembers
         self.given = None if script is None else script.conditionings[0]
         self.conditioning = conditioning.to(dtype=dtype)
 
     def keep(self, section: Latents) -> None:
         """Stores a section for changes to come."""
-        if self.script is not None:
+        if self.script is not None and self.remembers:
             self.script.past.append(section)
 
     def turn(self, past: Past, number: int) -> Past:
         """The past for section `number`, counted from the first one to make."""
-        if self.script is None or self.script.conditionings[number] is self.given:
+        if self.script is None:
             return past
-        self.given = self.script.conditionings[number]
+        given = self.script.conditionings[number]  # asked for once: it may be said at this moment
+        if given is self.given:
+            return past
+        self.given = given
         self.conditioning = self.given.guided(self.conditioning.guidance_scale).to(dtype=self.dtype)
         return past.reconditioned(self.conditioning, self.script.past)
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mpgen.generation.pipeline import Job, generate_video, to_clip, to_frames
-from mpgen.generation.prompts import Prompts
+from mpgen.generation.prompts import LivePrompts, Prompts
 from mpgen.generation.rollout import Sampling, rollout
+from mpgen.generation.watching import Watcher
 from mpgen.sampling import euler, unipc
 from mpgen.sections import Inverted
 from mpgen.video.clips import read_video
@@ -162,6 +163,40 @@ def test_a_change_of_prompt_changes_what_comes_after_it_and_nothing_before(model
     assert np.abs(a[17:] - b[17:]).max() > 0
     record = json.loads(changed.output.with_suffix(".json").read_text())
     assert record["prompts"] == {"seconds": [0.0, 0.4], "texts": list(texts)}
+
+
+def test_a_text_said_on_the_way_is_as_one_in_a_schedule(model, make_job):
+    first, then = make_job().prompt, "a blue ring moves left"
+    written = replace(make_job(4, name="a.mp4"), prompts=Prompts((0.0, 0.6), (first, then)))
+    said = replace(make_job(4, name="b.mp4"), prompts=LivePrompts(first))
+
+    class Says(Watcher):
+        sections = 0
+
+        def made(self, seconds):
+            self.sections += 1
+            if self.sections == 2:
+                said.prompts.say(then)
+
+    a = generate_video(model, written, SAMPLING, progress=False)
+    b = generate_video(model, said, SAMPLING, progress=False, watcher=Says())
+    assert np.array_equal(read_video(a.output), read_video(b.output))
+    record = json.loads(b.output.with_suffix(".json").read_text())
+    assert record["prompts"] == {"seconds": [0.0, pytest.approx(2 / 3)], "texts": [first, then]}
+
+
+def test_a_watcher_can_end_a_video_inside_a_section(model, make_job):
+    class Impatient(Watcher):
+        forwards = 0
+
+        def denoised(self, sections, clean):
+            self.forwards += 1
+            if self.forwards == 4:  # the second of two in the second section
+                raise KeyboardInterrupt
+
+    made = generate_video(model, make_job(3), SAMPLING, progress=False, watcher=Impatient())
+    assert made.interrupted
+    assert made.frames == len(read_video(made.output)) == 9
 
 
 def test_no_latents_are_left_on_the_disk(model, make_job, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 import pytest
 
 from mpgen.errors import UserError
-from mpgen.generation.prompts import Prompts, read_prompts
+from mpgen.generation.prompts import LivePrompts, Prompts, read_prompts
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,15 @@ def test_a_wrong_schedule_is_one_line(tmp_path, name, text, complaint):
 def test_a_schedule_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.csv does not exist"):
         read_prompts(tmp_path / "none.csv")
+
+
+def test_what_is_said_holds_from_the_next_section_on_and_not_before():
+    live = LivePrompts("a cat")
+    assert [live.at(0.0), live.at(1.0)] == ["a cat", "a cat"]
+    live.say("never seen")
+    live.say("a dog")
+    assert [live.at(2.0), live.at(2.0), live.at(1.0), live.at(3.0)] == ["a dog", "a dog", "a cat", "a dog"]
+    live.say("snow")
+    live.say("a dog")  # taken back in time
+    assert live.at(4.0) == "a dog"
+    assert live.plain() == {"seconds": [0.0, 2.0], "texts": ["a cat", "a dog"]}
