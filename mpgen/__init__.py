@@ -11,7 +11,7 @@ The map, from the bottom up (imports go down only):
 - `data`: videos to ordered sections with a curriculum (§6.4); `checkpoints`: weights in and out;
 - `generation`: sections to video; `training`: Direct Forcing and its alternatives (§4.2); `planner`: what a run costs;
   `comparison`: two runs side by side;
-- `evaluation`: scores, from frames only; `arena`: blind comparison by people;
+- `evaluation`: scores, from frames only; `arena`: blind comparison by people; `studio`: a page to make videos on;
 - `cli`: the commands; `parser`, `options`, `configs`, `faults`: their options, configs and errors in one line;
 - `atomic`, `outputs`, `text_table`, `html`: what is written; `products`: matrix products on a CPU;
 - `machine`: what processes and sizes it can take; `caveats`: what makes results mean less, said loudly.
