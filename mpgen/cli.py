@@ -102,6 +102,7 @@ COMMANDS: dict[str, Command | Group] = {
         "make a video from a checkpoint",
         expand="mpgen.generation.like.expand",
     ),
+    "studio": Command("mpgen.studio.command", "studio", "make videos in a browser and watch them grow"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
     "compare": Command("mpgen.comparison.command", "compare", "two runs: configs, curves and scores side by side"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),

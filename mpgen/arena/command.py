@@ -2,10 +2,8 @@
 
 import importlib.util
 import random
-import secrets
 import socket
 from contextlib import closing
-from ipaddress import ip_address
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,9 +16,7 @@ from mpgen.arena.store import VoteStore
 from mpgen.arena.study import Study
 from mpgen.arena.votes import read_votes
 from mpgen.errors import UserError
-
-MIN_TOKEN = 16
-OWN_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]", "[")  # the last is what is left of [::1]:8000 before its colon
+from mpgen.serving import address_of, check_token, hosts_for, is_local, listen, new_token
 
 
 def serve(
@@ -59,20 +55,18 @@ def serve(
     if pairs_per_rater < 1:
         raise UserError(f"--pairs_per_rater {pairs_per_rater}: wanted at least 1")
     asked = check_questions(questions)
-    local_only = _is_local(host)
-    if token and len(token) < MIN_TOKEN and not local_only:
-        raise UserError(f"--token: has {len(token)} letters, wanted at least {MIN_TOKEN}, or none to have one made")
+    check_token(token, host)
     found = read_library(videos)
-    with closing(_listen(host, port)) as listener, closing(VoteStore(votes, writable=True)) as store:
-        if not local_only and not token:
-            token = store.remember("token", secrets.token_urlsafe(16))
+    with closing(listen(host, port)) as listener, closing(VoteStore(votes, writable=True)) as store:
+        if not is_local(host) and not token:
+            token = store.remember("token", new_token())
         library, files = prepare(found, votes.with_name(f"{votes.stem}.videos"), degraded_copies, seed)
         for line in (*library.rejected, *library.warnings()):
             print(f"  note: {line}")
         require_pairs(library, videos)
         study = Study(library, files, store, asked, pairs_per_rater, seed)
         _say(library, store, listener, host, token)
-        run(make_app(study, token, [*OWN_NAMES, host] if local_only else ["*"]), listener)
+        run(make_app(study, token, hosts_for(host)), listener)
         print(f"{votes}: {store.count_votes()} votes. Next: mpgen arena report --votes {votes} --output report")
 
 
@@ -137,37 +131,9 @@ def prepare(
     return left, files
 
 
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    if not 0 <= port < 1 << 16:  # getaddrinfo would take it modulo 65536
-        raise UserError(f"--port {port}: wanted 0 to 65535 (--host {host})")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-    except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise UserError(f"--host {host} --port {port}: {error}; wanted a free address and port") from error
-    return listener
-
-
 def _say(library: Library, store: VoteStore, listener: socket.socket, host: str, token: str) -> None:
     counts = f"{len(library.videos)} videos of {len(library.prompts)} prompts, {len(library.cells())} pairs"
     print(f"{', '.join(library.methods)}: {counts}")
     print(f"{store.path}: {store.count_votes()} votes so far")
-    shown = f"[{host}]" if ":" in host else host
-    if host in ("0.0.0.0", "::"):
-        shown = socket.gethostname()
-    link = f"http://{shown}:{listener.getsockname()[1]}/{f'#token={token}' if token else ''}"
+    link = f"{address_of(listener, host)}{f'#token={token}' if token else ''}"
     print(f"Open {link} (stop with Ctrl-C)", flush=True)

@@ -27,9 +27,9 @@ class Prompts:
         held = [text for begin, text in zip(self.seconds, self.texts, strict=True) if begin <= seconds + 1e-6]
         return held[-1]
 
-    def plain(self) -> dict[str, list]:
-        """As it is kept beside a video."""
-        return {"seconds": list(self.seconds), "texts": list(self.texts)}
+    def plain(self) -> dict[str, list] | None:
+        """As it is kept beside a video; None for a single text, which is then the video's prompt."""
+        return {"seconds": list(self.seconds), "texts": list(self.texts)} if len(self.texts) > 1 else None
 
 
 class LivePrompts:
@@ -59,7 +59,7 @@ class LivePrompts:
             self.said = Prompts((*self.said.seconds, seconds), (*self.said.texts, text))
         return self.said.at(seconds)
 
-    def plain(self) -> dict[str, list]:
+    def plain(self) -> dict[str, list] | None:
         """What was said so far, as `Prompts` has it."""
         return self.said.plain()
 
