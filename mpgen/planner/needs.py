@@ -4,14 +4,17 @@ Parameters are those of the network itself, operations and activations those of 
 counted and not guessed; the rest follows from how the weights are spread. What is assumed is said with the result.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from mpgen.checkpoints.plain import class_path
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
+from mpgen.training.callbacks.ema import EMA
 from mpgen.training.devices import PEAKS, peak_flops
 from mpgen.training.dry_run import DryRun, Precision
 from mpgen.training.module import LongVideoModule
@@ -30,6 +33,7 @@ class Machines:
         weights: dtype of the weights that train.
         autocast: dtype of matrix products, if it is another one.
         sync_every_section: gradients are reduced after every section, so that a GPU keeps only its part of them.
+        averages: the moving average of the weights is on the GPUs too.
     """
 
     gpus: int
@@ -37,6 +41,7 @@ class Machines:
     weights: torch.dtype
     autocast: torch.dtype | None
     sync_every_section: bool = False
+    averages: bool = True
 
     @property
     def compute(self) -> torch.dtype:
@@ -135,7 +140,7 @@ def memory_need(module: LongVideoModule, network: Network, machines: Machines, t
         weights=(trained * own + frozen * still) / shards,
         gradients=gradients,
         optimizer=trial.state_bytes / shards,
-        average=trained * own / shards,
+        average=trained * own / shards if machines.averages else 0,
         gathered=gathered,
         # the optimizer's step comes when activations are gone
         activations=max(trial.activation_bytes, trial.step_bytes / shards),
@@ -197,7 +202,12 @@ def machines_for(trainer: dict[str, Any]) -> Machines:
         autocast=half if low and not true else None,
         sync_every_section=not isinstance(strategy, str)
         and bool(strategy.get("init_args", {}).get("sync_every_section")),
+        averages="callbacks" not in trainer or any(map(_averages_on_gpu, trainer["callbacks"] or [])),
     )
+
+
+def _averages_on_gpu(callback: Mapping[str, Any]) -> bool:
+    return callback["class_path"] == class_path(EMA) and not callback.get("init_args", {}).get("on_host")
 
 
 def _count(module: nn.Module) -> int:

@@ -144,7 +144,8 @@ def _choices(
 
 
 def _verdict(need: MemoryNeed, assumed: Assumptions) -> str:
-    return "fits" if need.total <= assumed.usable * assumed.gpu_memory_gb * 1e9 else "does not fit"
+    over = need.total - assumed.usable * assumed.gpu_memory_gb * 1e9
+    return "fits" if over <= 0 else f"does not fit by {over / GIB:.1f} GiB"
 
 
 def _flops(count: float | int) -> str:

@@ -38,6 +38,7 @@ from mpgen.training.callbacks.watch import Watch, end_with_parent, first_failure
 from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_whole, read_whole
 from mpgen.training.logs import as_list, loggers
 from mpgen.training.module import LongVideoModule
+from mpgen.training.optimizers import AdamW8bit
 from mpgen.training.ownership import changed_identity, owned
 from mpgen.training.parameters import select_trainable
 from mpgen.training.trainer_flags import check_trainer
@@ -134,6 +135,8 @@ class MpgenCLI(LightningCLI):
         self._check_files()
         try:
             self.describe()
+            if isinstance(self.optimizer, AdamW8bit):
+                self.optimizer.check()
             self.trainer = self.instantiate_trainer()
         except UserError:
             raise

@@ -21,6 +21,7 @@ from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.training.footprint import AssumedValues, LiveMemory, Operations
 from mpgen.training.module import LongVideoModule
 from mpgen.training.noise import KeyedNoise
+from mpgen.training.optimizers import AdamW8bit
 from mpgen.training.parameters import select_trainable
 
 FEW = 2  # blocks of either kind that are run; as they are alike, the rest is what one more of them adds
@@ -213,6 +214,8 @@ def _optimizer_bytes(module: LongVideoModule, denoiser: Denoiser, precision: Pre
     for _, parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     optimizer = module.make_optimizer(trained)
+    if isinstance(optimizer, AdamW8bit):  # which steps in kernels that need data
+        return optimizer.state_bytes, 0
     with LiveMemory() as memory:
         optimizer.step()
     state = sum(_bytes(value) for values in optimizer.state.values() for value in values.values())

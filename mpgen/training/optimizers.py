@@ -1,12 +1,14 @@
-"""Muon for the matrices of the blocks, AdamW for the rest: for training small models from scratch."""
+"""Muon for the matrices of the blocks, AdamW for the rest: for training small models from scratch; AdamW in 8 bits."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
 from mpgen.errors import UserError
@@ -124,3 +126,73 @@ class MuonAdamW(Optimizer):
         """Both halves work on this optimizer's groups and state."""
         self._muon.param_groups, self._adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
         self._muon.state = self._adamw.state = self.state
+
+
+class AdamW8bit(Optimizer):
+    """bitsandbytes' AdamW, which keeps its two averages in 8 bits with a scale for each 256 numbers (arXiv 2110.02861).
+
+    2 bytes a parameter instead of 8. Made when it first steps, so that `mpgen plan` needs neither library nor GPU.
+
+    Args:
+        params: parameters, named or not.
+        lr: learning rate.
+        betas: of AdamW.
+        eps: of AdamW.
+        weight_decay: of AdamW.
+    """
+
+    BLOCK, SMALL = 256, 4096  # numbers that share a scale; tensors of fewer numbers keep fp32
+    MAPS = 2 * 256 * 4  # bytes of both tables of what 8 bits mean, which all tensors share
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-5,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__(list(params), {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self._made: Optimizer | None = None
+
+    @staticmethod
+    def check() -> None:
+        """Raises UserError where bitsandbytes is not installed."""
+        if find_spec("bitsandbytes") is None:
+            raise UserError("AdamW8bit needs bitsandbytes: wanted pip install 'mpgen[eight_bit]'")
+
+    @property
+    def state_bytes(self) -> int:
+        """Of its state, counted from the shapes."""
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        large = [p.numel() for p in parameters if p.numel() >= self.SMALL]
+        small = sum(p.numel() for p in parameters) - sum(large)
+        return sum(2 * (n + 4 * -(-n // self.BLOCK)) for n in large) + 8 * small + (self.MAPS if large else 0)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._adamw().step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        adamw = self._adamw()
+        adamw.load_state_dict(state_dict)  # torch's own would make floats of the 8 bits
+        self.param_groups, self.state = adamw.param_groups, adamw.state
+
+    def _adamw(self) -> Optimizer:
+        if self._made is None:
+            self.check()
+            from bitsandbytes.optim import AdamW8bit as Made
+
+            if any(isinstance(p, DTensor) for group in self.param_groups for p in group["params"]):
+                raise UserError("AdamW8bit cannot step weights in shards: wanted torch.optim.AdamW with fsdp2")
+            groups = [
+                {key: value for key, value in group.items() if key != "param_names"} for group in self.param_groups
+            ]
+            self._made = Made(groups)
+            self._made.param_groups, self._made.state = self.param_groups, self.state
+        return self._made

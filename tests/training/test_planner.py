@@ -43,6 +43,16 @@ def network(make_module):
     return lambda train: Network.of(make_module(train=train))
 
 
+def test_an_average_in_host_memory_takes_none_of_the_gpu(network, make_module):
+    found, module, callback = network(("*",)), make_module(), {"class_path": "mpgen.training.callbacks.ema.EMA"}
+    here, away, none = (
+        memory_need(module, found, machines_for(TRAINER | {"callbacks": callbacks}), DRY_RUN).average
+        for callbacks in ([callback], [callback | {"init_args": {"on_host": True}}], None)
+    )
+    assert here == 4 * found.trainable.count
+    assert away == none == 0
+
+
 def test_copies_hold_everything_and_shards_their_part(network, make_module):
     module, found = make_module(train=HEAD, frozen_dtype="bfloat16"), network(HEAD)
     trained, total = found.trainable.count, found.total

@@ -18,10 +18,12 @@ class EMA(pl.Callback):
 
     Args:
         decay: weight of the past in each step, in [0, 1); early on it is (1 + steps) / (10 + steps), if smaller.
+        on_host: keeps the average in host memory: on the GPU it needs none, and each step copies all that trains there.
     """
 
-    def __init__(self, decay: float = 0.999):
+    def __init__(self, decay: float = 0.999, on_host: bool = False):
         self.decay = decay
+        self.on_host = on_host
         self.steps = 0
         self.shadow: dict[str, Tensor] = {}
 
@@ -42,6 +44,8 @@ class EMA(pl.Callback):
             self.shadow = {name: placed_like(tensor, weights[name]) for name, tensor in self.shadow.items()}
         else:
             self.shadow = {name: weight.detach().clone() for name, weight in weights.items()}
+        if self.on_host:
+            self.shadow = {name: tensor.cpu() for name, tensor in self.shadow.items()}
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -50,7 +54,8 @@ class EMA(pl.Callback):
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         weights = _trained(pl_module)
-        torch._foreach_lerp_(list(self.shadow.values()), [weights[name] for name in self.shadow], 1 - decay)
+        now = [weights[name].to(average.device) for name, average in self.shadow.items()]
+        torch._foreach_lerp_(list(self.shadow.values()), now, 1 - decay)
 
     @contextmanager
     def averaged(self, pl_module: pl.LightningModule) -> Iterator[None]:

@@ -26,8 +26,9 @@ def step(trainer, module):
     return make
 
 
-def test_the_average_is_the_recursion_by_hand(trainer, module, step):
-    ema = EMA(decay=0.25)
+@pytest.mark.parametrize("on_host", [False, True])
+def test_the_average_is_the_recursion_by_hand(trainer, module, step, on_host):
+    ema = EMA(decay=0.25, on_host=on_host)
     with torch.no_grad():
         for parameter in module.denoiser.parameters():
             parameter.fill_(1.0)
