@@ -68,6 +68,11 @@ ROWS = [
     ("data scor", "did you mean 'score'"),
     ("data xyzzy", "wanted one of index"),
     ("arena srve", "did you mean 'serve'"),
+    ("studio --fps 0", "--fps 0: wanted more than 0"),
+    ("studio --folder file", "file is a file: wanted a folder"),
+    ("studio --host 0.0.0.0 --token short", "--token: has 5 letters, wanted at least 16"),
+    ("studio --ckpt_path a --model b", "wanted one of --ckpt_path, --model"),
+    ("studio --prompt x", "prompt"),
     # options of every command
     ("world", "output"),
     ("world --output", "--output: expected one argument"),

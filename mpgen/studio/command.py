@@ -50,13 +50,12 @@ def studio(
         offload: for a model larger than the GPU.
         attention: the kernel where it can compute, as in mpgen generate.
     """
-    missing = [name for name in ("gradio", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"the studio needs {' and '.join(missing)}: pip install 'mpgen[studio]'")
     check_token(token, host)
     check_folder(folder, "--folder")
     if fps is not None and not 0 < fps <= MAX_FPS:
         raise UserError(f"--fps {fps:g}: wanted more than 0 and at most {MAX_FPS:g}")
+    if importlib.util.find_spec("gradio") is None:  # which brings its server with it
+        raise UserError("the studio needs gradio: pip install 'mpgen[studio]'")
     if not token and not is_local(host):
         token = new_token()
     kernel = nullcontext() if attention is None else using(attention)

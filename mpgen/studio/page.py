@@ -6,7 +6,6 @@ from typing import Any
 import gradio as gr
 
 from mpgen.errors import UserError
-from mpgen.generation.denoising import MAX_STEPS
 from mpgen.sampling import SAMPLERS
 from mpgen.studio import views
 from mpgen.studio.intake import PICTURES, VIDEOS, settings_of, take_in
@@ -60,12 +59,18 @@ def make_page(worker: Worker) -> gr.Blocks:
             with gr.Column(scale=5):
                 kind = gr.Radio([*KINDS], value=next(iter(KINDS)), label="Start from", elem_id="kind")
                 scene = gr.Dropdown(sorted(FAMILIES), value="bounce", label="Scene; the seed says which of its kind")
-                picture = gr.File(label="Start image", file_types=[*PICTURES], visible=False, height=130)
-                video = gr.File(label="Video", file_types=[*VIDEOS], visible=False, height=130)
+                picture = gr.File(
+                    label="Start image", file_types=[*PICTURES], visible=False, height=130, elem_id="picture"
+                )
+                video = gr.File(label="Video", file_types=[*VIDEOS], visible=False, height=130, elem_id="video")
                 with gr.Group(visible=False) as again:
                     made = gr.Dropdown([], label="Which one", elem_id="made")
-                    dropped = gr.File(label="or an mp4 that mpgen made", file_types=[".mp4"], height=110)
-                    section = gr.Number(1, label="Again from section; those before are kept", precision=0, minimum=1)
+                    dropped = gr.File(
+                        label="or an mp4 that mpgen made", file_types=[".mp4"], height=110, elem_id="dropped"
+                    )
+                    section = gr.Number(
+                        1, label="Again from section; those before are kept", precision=0, elem_id="section"
+                    )
                 prompt = gr.Textbox(
                     label="Prompt", lines=2, placeholder="a scene's own caption if empty", elem_id="prompt"
                 )
@@ -76,11 +81,9 @@ def make_page(worker: Worker) -> gr.Blocks:
                     elem_id="later",
                 )
                 with gr.Row():
-                    seconds = gr.Number(10, label="Seconds", minimum=0.1, elem_id="seconds", min_width=90)
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=90)
-                    steps = gr.Number(
-                        10, label="Steps a section", precision=0, minimum=1, maximum=MAX_STEPS, min_width=90
-                    )
+                    seconds = gr.Number(10, label="Seconds", elem_id="seconds", min_width=90)
+                    seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=90)
+                    steps = gr.Number(10, label="Steps a section", precision=0, min_width=90)
                 with gr.Row():
                     endless = gr.Checkbox(label="Endless, until stopped", elem_id="endless")
                     own_pace = gr.Checkbox(label="At the pace it plays (endless)", elem_id="pace")

@@ -1,6 +1,7 @@
 """What is to be made and what was, one small file for each: whole or absent, so a killed process loses nothing."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -95,10 +96,17 @@ class TaskQueue:
             return None
 
     def update(self, task: Task, **fields: Any) -> Task:
-        """The task with other fields, on the disk before it is here."""
+        """The task with other fields, on the disk before it is here.
+
+        What a full disk does not take is true here all the same, so that the tasks after it go on.
+        """
         with self.lock:
             changed = replace(self.tasks[task.number], **fields)
-            self._keep(changed)
+            try:
+                self._keep(changed)
+            except UserError as error:
+                print(f"the queue is not kept: {error}", file=sys.stderr)
+                self._set(changed)
             return changed
 
     def remove(self, number: int) -> None:
@@ -128,6 +136,9 @@ class TaskQueue:
     def _keep(self, task: Task) -> None:
         plain = asdict(task) | {"request": task.request.plain()}
         write_text(self.folder / "queue" / f"{task.name}.json", json.dumps(plain, ensure_ascii=False, indent=1) + "\n")
+        self._set(task)
+
+    def _set(self, task: Task) -> None:
         self.tasks[task.number] = task
         self.version += 1
 

@@ -50,6 +50,20 @@ def test_a_task_of_another_state_is_no_task(tmp_path):
     assert TaskQueue(tmp_path).unreadable == ["000001.json"]
 
 
+def test_a_disk_that_takes_nothing_stops_no_queue(tmp_path, capsys):
+    queue = TaskQueue(tmp_path)
+    task = queue.add(scene())
+    (tmp_path / "queue" / "000001.json").unlink()
+    (tmp_path / "queue").rmdir()
+    (tmp_path / "queue").touch()  # where the folder was
+    assert queue.take().state == "making"
+    assert queue.update(task, state="failed", said="no space").said == "no space"
+    assert "the queue is not kept" in capsys.readouterr().err
+    with pytest.raises(UserError):
+        queue.add(scene())
+    assert queue.take() is None
+
+
 def test_what_is_removed_is_gone_with_its_video_and_what_is_made_stays(tmp_path):
     queue = TaskQueue(tmp_path)
     first, second = queue.add(scene()), queue.add(scene())
