@@ -111,10 +111,13 @@ def _place(key: str, reason: str, sources: Sequence[Source]) -> str:
 
 
 def _refused_by(reason: str, sources: Sequence[Source]) -> str:
-    """The part of a config whose keys a constructor's complaint names."""
-    words = set(re.findall(r"\w+", reason))
-    held = [(source.name, name) for source in sources for name in source.values if name.split(".")[-1] in words]
-    if not held:
+    """The part of a config whose keys a constructor names in its complaint, best in what it says of what was given."""
+    given = [(source.name, name) for source in sources for name in source.values]
+    for said in (reason.partition("wanted")[0], reason):
+        words = set(re.findall(r"\w+", said))
+        if held := [(source, name) for source, name in given if name.split(".")[-1] in words]:
+            break
+    else:
         return ""
     above = commonpath([name.replace(".", "/") for _, name in held]).replace("/", ".")
     return ": ".join(filter(None, (held[-1][0], above)))

@@ -297,8 +297,7 @@ def test_a_class_that_lacks_methods_is_told_which(complaint):
     assert said.endswith("is abstract: it lacks carry"), said
 
 
-def test_help_shows_only_commands_that_work(never_run):
-    assert set(MpgenCLI.subcommands()) == {"fit", "validate"}
+def test_help_shows_the_options_of_the_command_that_is_asked_for(never_run):
     ended = run("fit", "--help")
     assert ended.status == 0
     assert "--model.clip_norm" in ended.out

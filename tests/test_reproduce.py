@@ -3,7 +3,7 @@
 import json
 import math
 import os
-import subprocess
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from processes import script, start
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -118,18 +119,19 @@ def is_running(group: int) -> bool:
 
 
 def test_a_terminated_run_leaves_nothing_running(tmp_path):
-    command = [sys.executable, str(ROOT / "tools" / "reproduce.py"), "--rows", "f1_ct", "--output", str(tmp_path)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, start_new_session=True, **pipes) as run:
-        assert "step 1 of" in run.stdout.readline()
-        run.terminate()
-        _, said = run.communicate(timeout=60)
-    assert said.splitlines()[-1] == "stopped; the same command goes on"
-    assert run.returncode == 1
-    deadline = time.monotonic() + 20  # a child that tidies up ends a moment later
-    while is_running(run.pid) and time.monotonic() < deadline:
+    options = ("--rows", "f1_ct", "--output", str(tmp_path))
+    run = start(script, ROOT / "tools" / "reproduce.py", *options, said=tmp_path / "said")
+    deadline = time.monotonic() + 60
+    while "step 1 of" not in (run.out if run.out_file.exists() else "") and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not is_running(run.pid)
+    os.kill(run.process.pid, signal.SIGTERM)
+    run.process.join(60)
+    deadline = time.monotonic() + 20  # a child that tidies up ends a moment later
+    while is_running(run.process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_running(run.process.pid)
+    assert run.err.splitlines()[-1] == "stopped; the same command goes on"
+    assert run.wait() == 1
     assert not (tmp_path / "steps" / "world_hidden.json").exists()
 
 

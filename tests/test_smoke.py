@@ -1,16 +1,15 @@
 """The quickstart, as its user runs it, in small: fit, resume, generate, evaluate, through the `mpgen` command."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import mpgen, start
 
 from mpgen.video.clips import read_video
 from mpgen.video.opening import read_metadata
@@ -57,11 +56,9 @@ def fitted(folder):
     """The folder, the configs and what `mpgen fit` said, in a process of its own as a user starts it."""
     (folder / "small.yaml").write_text(SMALL)
     configs = ["--config", str(ROOT / "configs" / "scratch.yaml"), "--config", "small.yaml"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "mpgen", "fit", *configs]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder, configs, done.stdout
+    done = start(mpgen, "fit", *configs, said=folder / "said", folder=folder)
+    assert done.wait() == 0, done.err
+    return folder, configs, done.out
 
 
 def test_fit_renders_trains_samples_and_says_what_it_made(fitted):

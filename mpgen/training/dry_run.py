@@ -120,15 +120,20 @@ def dry_run(
     for kind, depth in enumerate(depths):
         if depth > FEW:
             one_more = tuple(count + (kind == other) for other, count in enumerate(few))
-            grown = _dry_run(module, shape, precision, chosen, one_more)
+            grown = _dry_run(module, shape, precision, chosen, one_more, base.context_tokens)
             whole = whole.plus(grown.plus(base, -1), depth - FEW)
     return whole
 
 
 def _dry_run(
-    module: LongVideoModule, shape: Shape, precision: Precision, recompute: Recompute, depths: tuple[int, ...]
+    module: LongVideoModule,
+    shape: Shape,
+    precision: Precision,
+    recompute: Recompute,
+    depths: tuple[int, ...],
+    context: int | None = None,
 ) -> DryRun:
-    """With so many blocks of each kind."""
+    """With so many blocks of each kind; `context` tokens are counted unless they are known."""
     lower = (
         nullcontext() if precision.autocast is None else torch.autocast("cpu", precision.autocast, cache_enabled=False)
     )
@@ -149,8 +154,9 @@ def _dry_run(
                 if len(flops) == 1:
                     memory.restart()  # from now on every gradient is there
         gradients = sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
-        with lower:
-            context = _context_tokens(denoiser, batch)
+        if context is None:
+            with lower:
+                context = _context_tokens(denoiser, batch)
         state, step = _optimizer_bytes(module, denoiser, precision)
     return DryRun(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
 

@@ -12,9 +12,7 @@ import lightning.pytorch as pl
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import small_data
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import fit, make_module
+from small_models import fit, make_module
 
 from mpgen.training import checkpointing
 from mpgen.training.checkpointing import RunCheckpoints

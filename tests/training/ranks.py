@@ -16,9 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import FPS, SIZE_PX, fit, make_module, trainable_config
+from small_models import FPS, SIZE_PX, fit, make_module, trainable_config
 
 from mpgen import cli
 from mpgen.backbones.lora import LoraConfig
@@ -53,7 +51,7 @@ class Losses:
 
 
 def small_data(world: str, batch_size: int, accumulate: int = 1) -> VideoDataModule:
-    """The videos of conftest's small world."""
+    """The videos of the small world."""
     return VideoDataModule(
         Path(world) / "manifest.csv", Path(world) / "cache", TinyEncoders(), height_px=SIZE_PX, width_px=SIZE_PX,
         fps=FPS, section_latent_frames=2, max_sections=3, batch_size=batch_size, curriculum=Shuffled(),

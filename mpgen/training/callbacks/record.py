@@ -1,6 +1,7 @@
 """What a checkpoint says beside the weights: the config that made it, and the states of the random generators."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,17 +15,17 @@ class Record(pl.Callback):
     Training draws from none of them, see `mpgen.training.noise`; a forcing or a callback of yours may.
 
     Args:
-        config: YAML that `mpgen fit --config` takes.
+        config: gives YAML that `mpgen fit --config` takes.
     """
 
-    def __init__(self, config: str = ""):
+    def __init__(self, config: Callable[[], str]):
         self.config = config
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         name, keys, *position = np.random.get_state()  # noqa: NPY002 - the global generator is what others draw from
-        checkpoint["config"] = self.config
+        checkpoint["config"] = self.config()
         checkpoint["random"] = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
