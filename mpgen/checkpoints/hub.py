@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from mpgen.checkpoints.plain import one_line
@@ -38,6 +38,30 @@ def local_folder(source: Path | str, revision: str | None = None) -> Path:
         raise UserError(f"{name} does not exist: wanted a file or folder of weights, or a repository's id (owner/name)")
     folder = _fetch(name, revision, OURS)
     return folder if (folder / FULL).exists() else _fetch(name, revision, RELEASED)
+
+
+def upload(folder: Path, repository: str, private: bool = False, message: str = "Upload from mpgen") -> str:
+    """Puts a folder into a repository of the Hub, which is made if it is not there; returns the address of the commit.
+
+    Needs a token that may write: `hf auth login`, or HF_TOKEN in the environment.
+
+    Args:
+        folder: what `mpgen export` wrote.
+        repository: its id, such as owner/name.
+        private: where it is made now, nobody else sees it.
+        message: of the commit.
+
+    Raises:
+        UserError: the id is none, or the Hub does not take it.
+    """
+    if not REPOSITORY.fullmatch(repository):
+        raise UserError(f"{repository}: wanted a repository's id (owner/name)")
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=message))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(f"{repository} cannot be written to on the Hub: {one_line(error)}") from error
 
 
 def _fetch(repository: str, revision: str | None, files: Sequence[str]) -> Path:

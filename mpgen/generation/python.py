@@ -7,6 +7,7 @@ pipeline(image="cat.png", prompt="a cat walks", seconds=60).save("cat.mp4")
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,7 +16,7 @@ from PIL import Image
 from mpgen import caveats
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.export import export_model
-from mpgen.checkpoints.hub import local_folder
+from mpgen.checkpoints.hub import local_folder, upload
 from mpgen.checkpoints.sources import FULL, find_transformer, read_json
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
@@ -122,6 +123,22 @@ class MemoryPackPipeline:
             UserError: when it is there, or the model's encoders or network cannot be described in it.
         """
         export_model(self.model, Path(folder))
+
+    def push_to_hub(self, repository: str, private: bool = False, message: str = "Upload from mpgen") -> str:
+        """Uploads what `save_pretrained` writes, its model card too; returns the address of the commit.
+
+        Args:
+            repository: its id, such as owner/name; made if it is not there.
+            private: where it is made now, nobody else sees it.
+            message: of the commit.
+
+        Raises:
+            UserError: the model cannot be described, or the Hub does not take it.
+        """
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch) / repository.rpartition("/")[2]
+            export_model(self.model, folder)
+            return upload(folder, repository, private, message)
 
     def __call__(
         self,

@@ -83,7 +83,7 @@ def make_page(worker: Worker) -> gr.Blocks:
                 with gr.Row():
                     seconds = gr.Number(10, label="Seconds", elem_id="seconds", min_width=90)
                     seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=90)
-                    steps = gr.Number(10, label="Steps a section", precision=0, min_width=90)
+                    steps = gr.Number(10, label="Steps a section", precision=0, elem_id="steps", min_width=90)
                 with gr.Row():
                     endless = gr.Checkbox(label="Endless, until stopped", elem_id="endless")
                     own_pace = gr.Checkbox(label="At the pace it plays (endless)", elem_id="pace")
