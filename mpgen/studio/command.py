@@ -91,7 +91,7 @@ def _serve(
     print(f"Open {address_of(listener, host)}{f'?token={token}' if token else ''} (stop with Ctrl-C)", flush=True)
     worker.start()
     try:
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False)
         config.timeout_graceful_shutdown = 2
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn raises it again once it has shut down
