@@ -74,6 +74,28 @@ def test_8_bit_weights_with_scales_in_a_second_file_are_used_with_them(released,
     torch.testing.assert_close(got[name].float(), source.backbone.state_dict()[name], atol=0.02, rtol=0.08)
 
 
+@pytest.mark.parametrize("stretches", [1, 4])
+def test_scales_may_be_for_rows_or_stretches_of_them(released, source, config, tmp_path, stretches):
+    """As musubi-tuner writes them; beside are notes of ComfyUI."""
+    eight, beside = dict(released), {}
+    for name, tensor in released.items():
+        if tensor.ndim == 2 and name.startswith(("double_blocks", "single_blocks")):
+            parts = tensor.reshape(len(tensor), stretches, -1)
+            scale = parts.abs().amax(2, keepdim=True) / 448
+            eight[name] = (parts / scale).to(torch.float8_e4m3fn).reshape(tensor.shape)
+            layer = name.removesuffix(".weight")
+            beside[f"{layer}.scale_weight"] = scale if stretches > 1 else scale[:, 0]
+            beside[f"{layer}.comfy_quant"] = torch.frombuffer(bytearray(b"{}"), dtype=torch.uint8)
+    save_file({name: t.contiguous() for name, t in (eight | beside).items()}, tmp_path / "w.safetensors")
+    for kind in (None, "float8"):
+        backbone = load_released(tmp_path / "w.safetensors", config, eight_bit=kind).backbone
+        for name in OWN:
+            layer = backbone.get_submodule(name)
+            got = layer.weight if kind is None else layer.values
+            wanted = source.backbone.get_parameter(f"{name}.weight")
+            assert (got.float() - wanted).norm() < 0.05 * wanted.norm()
+
+
 def test_8_bit_weights_that_lost_their_scales_are_refused(released, config, tmp_path):
     save_file(in_eight_bits(released)[0], tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="is in 8 bits and has lost its scale"):

@@ -1,10 +1,10 @@
 """Weights in and out. Strict: every name that does not fit is listed, nothing is guessed; no pickled code is executed.
 
-`sources.py` names the tensors of any source and reads them one at a time; `released.py` makes a network of released
-weights, `lora.py` adds LoRA files on the way; `runs.py` reads what `mpgen fit` and `mpgen export` wrote, `shards.py`
-what many ranks wrote together, `base.py` what a checkpoint names instead of holding; `export.py` writes folders that
-diffusers loads. Weights without a memory leave `memory.*` at its initial values; an original model lacks what FramePack
-added to it. Those are the declared gaps.
+`sources.py` names the tensors of any source and reads them one at a time (`gguf_files.py` those of GGUF);
+`released.py` makes a network of released weights, `lora.py` adds LoRA files on the way; `runs.py` reads what `mpgen
+fit` and `mpgen export` wrote, `shards.py` what many ranks wrote together, `base.py` what a checkpoint names instead
+of holding; `export.py` writes folders that diffusers loads. Weights without a memory leave `memory.*` at its initial
+values; an original model lacks what FramePack added to it. Those are the declared gaps.
 """
 
 from mpgen.checkpoints.base import check_base, describe_base

@@ -20,6 +20,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mpgen.backbones.eight_bit import EightBitLinear
 from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import fingerprint
 from mpgen.checkpoints.plain import to_plain
@@ -57,6 +58,8 @@ def export_model(
     """
     if folder.exists():
         raise UserError(f"{folder} exists: wanted a new folder (--output)")
+    if any(isinstance(layer, EightBitLinear) for layer in model.denoiser.modules()):
+        raise UserError("weights in 8 bits cannot be exported: wanted the model without block_weights")
     described = model.card
     obstacle, config, tensors = None, {}, {}
     try:

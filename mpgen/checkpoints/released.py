@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from mpgen.backbones.base import BackboneConfig
+from mpgen.backbones.eight_bit import EightBit, store_blocks
 from mpgen.backbones.lora import ADAPTER, adapted_layers
 from mpgen.backbones.registry import BACKBONES, RELEASED
 from mpgen.checkpoints.base import open_weights
@@ -38,6 +39,7 @@ def load_released(
     config: DenoiserConfig | None = None,
     lora: Sequence[Path | LoraFile] = (),
     dtype: torch.dtype | None = None,
+    eight_bit: EightBit | None = None,
 ) -> Denoiser:
     """The network of released weights, in evaluation mode and without gradients; peak memory is about the model's size.
 
@@ -47,6 +49,7 @@ def load_released(
             config there is no memory.
         lora: LoRA files to merge; a path may end in @STRENGTH.
         dtype: of the parameters; the widest of the files if None.
+        eight_bit: keeps the weights of the blocks in 8 bits, each as soon as it is read; None for `dtype`.
 
     Raises:
         UserError: when it is missing, damaged, of another model, or its names or shapes do not fit.
@@ -67,6 +70,8 @@ def load_released(
         denoiser = Denoiser(config)
     adapters = [adapter for file in lora for adapter in read_lora(file, denoiser.backbone)]
     _make_what_is_new(denoiser, config, source, dtype, seed=0)
+    if eight_bit is not None:
+        store_blocks(denoiser.requires_grad_(False).backbone, eight_bit)
     fill(denoiser, source, Path(path), adapters, dtype)
     return denoiser.eval().requires_grad_(False)
 

@@ -9,6 +9,7 @@ import torch
 from jsonargparse import ArgumentError
 
 from mpgen import __version__
+from mpgen.backbones.eight_bit import EightBit, store_blocks
 from mpgen.checkpoints.base import as_stored, fingerprint, own_weights, referenced
 from mpgen.checkpoints.classes import refuse_foreign
 from mpgen.checkpoints.plain import class_path, one_line, rebuild, to_plain
@@ -132,8 +133,10 @@ def open_trained(path: Path, ema: bool = True) -> Trained:
     return Trained(path, checkpoint["mpgen"], checkpoint["global_step"], {**own_weights(checkpoint), **over})
 
 
-def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> LoadedModel:
-    """The model of `open_trained`, whole.
+def load_for_generation(
+    path: Path, device: torch.device, ema: bool = True, eight_bit: EightBit | None = None
+) -> LoadedModel:
+    """The model of `open_trained`, whole; if asked for with the weights of its blocks in 8 bits.
 
     Raises:
         UserError: when it is missing, damaged or not one of ours.
@@ -144,6 +147,9 @@ def load_for_generation(path: Path, device: torch.device, ema: bool = True) -> L
     card.setdefault("ema", ema)  # an exported folder says which it holds
     denoiser = Denoiser(network)
     encoders = trained.rebuild(Encoders, "encoders")
+    if eight_bit is not None:
+        store_blocks(denoiser.requires_grad_(False).backbone, eight_bit)
+        card["block_weights"] = eight_bit
     fill(denoiser, {**referenced(trained.path, card), **trained.weights}, trained.path)
     if encoders.fingerprint != card["encoders"]["fingerprint"]:
         raise UserError(f"{path} was trained with other encoder weights than {card['encoders']['class_path']} has now")

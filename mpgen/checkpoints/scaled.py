@@ -1,7 +1,8 @@
 """Weights in 8-bit floats: a scale beside a weight is multiplied in, and a weight that has lost its scale is refused.
 
-ComfyUI writes `X.scale_weight` (and a marker `scaled_fp8`), others `X.weight_scale`; the original HunyuanVideo keeps
-the scales in a second file, `NAME_map.pt` beside `NAME.pt`. Plain casts have no scale; their values stay far below the
+ComfyUI writes `X.scale_weight` (and a marker `scaled_fp8`), later `X.weight_scale` (and `X.comfy_quant`); musubi-tuner
+`X.scale_weight` of one number, one a row, or one for each stretch of a row. The original HunyuanVideo keeps the scales
+in a second file, `NAME_map.pt` beside `NAME.pt`. Plain casts have no scale; their values stay far below the
 end of the range, which scaled ones reach by construction.
 """
 
@@ -16,7 +17,7 @@ from mpgen.checkpoints.sources import Source, Stored
 from mpgen.errors import UserError
 
 SPELLINGS = (".scale_weight", ".weight_scale")
-IGNORED = (".scale_input", ".input_scale", "scaled_fp8")  # scales of activations, and ComfyUI's marker
+IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")  # of activations, and ComfyUI's notes
 RANGE = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
 
 
@@ -56,6 +57,9 @@ def _read(path: Path, name: str, stored: Stored, scale: Stored | None) -> Tensor
             )
         return weight
     factor = scale.read().float()
-    if factor.numel() not in (1, len(weight)):
-        raise UserError(f"{path}: the scale of {name} is {list(factor.shape)}: wanted one number, or one a row")
-    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+    rows, stretches = (len(weight), factor.numel() // len(weight)) if factor.numel() > 1 else (1, 1)
+    if factor.numel() != rows * stretches or weight.numel() % factor.numel():
+        raise UserError(
+            f"{path}: the scale of {name} is {list(factor.shape)}: wanted one number, one a row, or some for each row"
+        )
+    return (weight.reshape(rows, stretches, -1) * factor.reshape(rows, stretches, 1)).reshape(weight.shape)

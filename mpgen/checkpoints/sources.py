@@ -1,15 +1,14 @@
 """Any source of weights as named tensors that are read one at a time, so that loading needs little more than the model.
 
-Sources: a safetensors file; a folder of them, with or without an index; a Lightning checkpoint of ours; a pickled file
-of plain tensors, as some publishers have it. Names of other publishers become our own here, by the backbone's table.
+Sources: a safetensors file; a folder of them, with or without an index; a GGUF file; a Lightning checkpoint of ours; a
+pickled file of plain tensors, as some publishers have it. Names of other publishers become our own here, by the
+backbone's table.
 """
 
 import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mpgen.backbones.base import Backbone, Rows
+from mpgen.checkpoints.gguf_files import open_gguf
 from mpgen.checkpoints.plain import one_line
+from mpgen.checkpoints.stored import Source, Stored
 from mpgen.errors import UserError
 
 PREFIX = "denoiser."  # of the network in a Lightning checkpoint
@@ -33,25 +34,9 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "U8": torch.uint8,  # ComfyUI's notes
 }
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A tensor on disk.
-
-    Args:
-        shape: its shape.
-        dtype: its dtype.
-        read: reads it; what it gives may be mapped from the file, so copy it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    read: Callable[[], Tensor]
-
-
-Source = Mapping[str, Stored]
+GGUF = ".gguf"
 
 
 def open_source(path: Path) -> Source:
@@ -65,6 +50,8 @@ def open_source(path: Path) -> Source:
         raise UserError(f"{path} does not exist: wanted a .ckpt, a .safetensors file or a folder with released weights")
     if path.is_dir():
         return _open_folder(path)
+    if path.suffix == GGUF:
+        return open_gguf(path)
     return _open_pickle(path) if path.suffix in PICKLED else _open_safetensors(path)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mpgen.backbones.eight_bit import EightBitLinear
 from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import open_weights
 from mpgen.checkpoints.lora import Adapter, split_adapters
@@ -88,10 +89,12 @@ def override(denoiser: Denoiser, source: Source, path: Path) -> None:
     for name, stored in plain.items():
         tensor = stored.read()
         refuse_nonfinite(tensor, path, name)
-        wanted[name].copy_(tensor)
+        _place(denoiser, name, tensor, stored.dtype)
     for adapter in adapters:
         for name, own in adapter.items():
-            wanted[name].copy_(own.added_to(wanted[name]))
+            layer = denoiser.get_submodule(name.rpartition(".")[0])
+            now = layer.values if isinstance(layer, EightBitLinear) and name.endswith(".weight") else wanted[name]
+            _place(denoiser, name, own.added_to(now), now.dtype)
 
 
 def refuse_nonfinite(tensor: Tensor, path: Path, name: str) -> None:
@@ -127,7 +130,9 @@ def _place(denoiser: Denoiser, name: str, tensor: Tensor, dtype: torch.dtype) ->
     owner, _, leaf = name.rpartition(".")
     module = denoiser.get_submodule(owner)
     parameter = module.get_parameter(leaf)
-    if parameter.is_meta:
+    if isinstance(module, EightBitLinear) and leaf == "weight":
+        module.store(tensor)
+    elif parameter.is_meta:
         # A copy, because the tensor may be a view of the mapped file.
         kept = tensor.to(dtype, copy=True)
         setattr(module, leaf, nn.Parameter(kept, requires_grad=parameter.requires_grad))

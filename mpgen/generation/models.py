@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mpgen.backbones.eight_bit import EightBit
 from mpgen.checkpoints import LoadedModel, load_released, model_card, open_trained, override
 from mpgen.checkpoints.sources import read_json
 from mpgen.denoiser import DenoiserConfig
@@ -43,6 +44,7 @@ def load_pipeline(
     device: torch.device,
     ema: bool,
     offload: bool,
+    eight_bit: EightBit | None = None,
 ) -> LoadedModel:
     """Released weights and encoders, in bf16 on a GPU and fp32 on a CPU.
 
@@ -55,6 +57,7 @@ def load_pipeline(
         device: where to compute.
         ema: take the checkpoint's averaged weights.
         offload: one large module on the device at a time, the backbone block by block.
+        eight_bit: keeps the weights of the blocks in 8 bits.
 
     Raises:
         UserError: when something is missing, damaged or does not fit.
@@ -63,7 +66,7 @@ def load_pipeline(
     trained = None if memory is None else open_trained(memory, ema)
     config = None if trained is None else trained.network
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    denoiser = load_released(folder, config, lora, dtype)
+    denoiser = load_released(folder, config, lora, dtype, eight_bit)
     if trained is not None:
         override(denoiser, trained.weights, trained.path)
     denoiser = denoiser.eval().requires_grad_(False)
@@ -85,6 +88,7 @@ def load_pipeline(
         "released": str(folder),
         "memory": None if memory is None else str(memory),
         "lora": [str(path) for path in lora],
+        "block_weights": eight_bit,
         "caveats": [] if trained is None else trained.card.get("caveats", []),
         "ema": None if trained is None else trained.card.get("ema", ema),
         **released,

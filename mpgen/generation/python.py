@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from mpgen import caveats
+from mpgen.backbones.eight_bit import EightBit
 from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.export import export_model
 from mpgen.checkpoints.hub import local_folder, upload
@@ -85,6 +86,7 @@ class MemoryPackPipeline:
         ema: bool = True,
         device: str | None = None,
         offload: bool = False,
+        block_weights: EightBit | None = None,
         revision: str | None = None,
     ) -> "MemoryPackPipeline":
         """A model of a folder, or of a repository on the Hub.
@@ -98,6 +100,7 @@ class MemoryPackPipeline:
             ema: use the averaged weights of a checkpoint.
             device: where to compute; a GPU if there is one.
             offload: for a model larger than the GPU.
+            block_weights: int8 or float8 keeps the blocks' weights in 8 bits.
             revision: of the repository.
 
         Raises:
@@ -112,7 +115,7 @@ class MemoryPackPipeline:
             raise UserError(f"{path} knows its own memory and encoders: wanted no memory, encoders or lora with it")
         else:
             weights = Trained(path, ema)
-        model = weights.load(choose_device(device), offload)
+        model = weights.load(choose_device(device), offload, block_weights)
         caveats.say(model.card.get("caveats", ()))
         return cls(model, weights)
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from mpgen.backbones.eight_bit import EightBit
 from mpgen.checkpoints import LoadedModel, load_for_generation
 from mpgen.checkpoints.shipped import FOLDER, locate
 from mpgen.configs import missing_file
@@ -28,7 +29,7 @@ class Weights(Options):
         return False
 
     @abstractmethod
-    def load(self, device: torch.device, offload: bool) -> LoadedModel: ...
+    def load(self, device: torch.device, offload: bool, eight_bit: EightBit | None = None) -> LoadedModel: ...
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Trained(Weights):
     ckpt_path: Path
     ema: bool = True
 
-    def load(self, device: torch.device, offload: bool) -> LoadedModel:
+    def load(self, device: torch.device, offload: bool, eight_bit: EightBit | None = None) -> LoadedModel:
         last = self.ckpt_path / "checkpoints" / "last.ckpt"
         path = last if last.exists() else locate(self.ckpt_path)
         if not path.exists():
             raise UserError(f"--ckpt_path {missing_file(path, 'a checkpoint that mpgen fit wrote, or a run folder')}")
         if not offload:
-            return load_for_generation(path, device, self.ema)
-        loaded = load_for_generation(path, torch.device("cpu"), self.ema)
+            return load_for_generation(path, device, self.ema, eight_bit)
+        loaded = load_for_generation(path, torch.device("cpu"), self.ema, eight_bit)
         offload_blocks(loaded.denoiser, device)
         return loaded
 
@@ -60,8 +61,8 @@ class Trained(Weights):
 class Shipped(Weights):
     """The weights that come with mpgen, where none are asked for: small, and of the built-in world."""
 
-    def load(self, device: torch.device, offload: bool) -> LoadedModel:
-        return Trained(FOLDER / "tiny-framepack-f1").load(device, offload)
+    def load(self, device: torch.device, offload: bool, eight_bit: EightBit | None = None) -> LoadedModel:
+        return Trained(FOLDER / "tiny-framepack-f1").load(device, offload, eight_bit)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,6 @@ class Released(Weights):
     def any_size(self) -> bool:
         return self.memory is None
 
-    def load(self, device: torch.device, offload: bool) -> LoadedModel:
+    def load(self, device: torch.device, offload: bool, eight_bit: EightBit | None = None) -> LoadedModel:
         lora = [self.lora] if isinstance(self.lora, Path) else self.lora
-        return load_pipeline(self.model, self.encoders, self.memory, lora, device, self.ema, offload)
+        return load_pipeline(self.model, self.encoders, self.memory, lora, device, self.ema, offload, eight_bit)

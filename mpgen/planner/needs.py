@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mpgen.backbones.eight_bit import store_blocks
 from mpgen.checkpoints.plain import class_path
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
@@ -114,7 +115,16 @@ class Network:
     def of(cls, module: LongVideoModule) -> "Network":
         with torch.device("meta"):
             denoiser = Denoiser(module.denoiser_config)
-        return cls(denoiser, select_trainable(denoiser, module.train_patterns))
+        trainable = select_trainable(denoiser, module.train_patterns)
+        if module.eight_bit is not None:
+            store_blocks(denoiser.backbone, module.eight_bit)
+        return cls(denoiser, trainable)
+
+    def frozen_bytes(self, dtype: torch.dtype) -> int:
+        """Of what does not train, in a dtype where it is not in 8 bits; scales among them."""
+        frozen = [p for p in self.denoiser.parameters() if not p.requires_grad]
+        kept = sum(p.nbytes if p.dtype == torch.uint8 else p.numel() * dtype.itemsize for p in frozen)
+        return kept + sum(buffer.nbytes for buffer in self.denoiser.buffers())
 
     @property
     def total(self) -> int:
@@ -128,16 +138,16 @@ class Network:
 def memory_need(module: LongVideoModule, network: Network, machines: Machines, trial: DryRun) -> MemoryNeed:
     """Of one GPU, with the activations of this dry run."""
     shards = machines.gpus if machines.sharded else 1
-    trained, frozen = network.trainable.count, network.total - network.trainable.count
+    trained = network.trainable.count
     own = machines.weights.itemsize
-    still = own if machines.weights != torch.float32 else module.frozen_dtype.itemsize
+    still = machines.weights if machines.weights != torch.float32 else module.frozen_dtype
     block, learns = _count(network.largest_block), any(p.requires_grad for p in network.largest_block.parameters())
     # The block that computes and the next one on its way; in the backward pass also one block's whole gradients.
     gathered = (2 * block * machines.compute.itemsize + learns * block * FP32_BYTES) if shards > 1 else 0
     # Gradients are usually reduced once a video, after the last section; until then a rank keeps them whole.
     gradients = trained * own / (shards if machines.sync_every_section else 1)
     return MemoryNeed(
-        weights=(trained * own + frozen * still) / shards,
+        weights=(trained * own + network.frozen_bytes(still)) / shards,
         gradients=gradients,
         optimizer=trial.state_bytes / shards,
         average=trained * own / shards if machines.averages else 0,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from mpgen import attention
+from mpgen.backbones.eight_bit import store_blocks
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.conditioning import Conditioning
 from mpgen.data.dataset import VideoBatch
@@ -186,6 +187,8 @@ def _network(
         for name, parameter in list(part.named_parameters(recurse=False)):
             dtype = precision.layers if parameter.requires_grad else frozen
             setattr(part, name, nn.Parameter(parameter.detach().to(dtype), parameter.requires_grad))
+    if module.eight_bit is not None:
+        store_blocks(denoiser.backbone, module.eight_bit)
     for block in denoiser.backbone.blocks:
         block.run = RECOMPUTE[recompute]
     return denoiser, trainable.head_only

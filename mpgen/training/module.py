@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mpgen import caveats
+from mpgen.backbones.eight_bit import FORMATS, EightBit, store_blocks
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
 from mpgen.checkpoints.shipped import locate
@@ -58,7 +59,9 @@ class LongVideoModule(pl.LightningModule):
         init_from: weights to begin from: a checkpoint of ours, a released folder, or the name of weights that come with
             mpgen. `--ckpt_path` is for resuming only.
         seed: of the weights' initial values, the noise and the noise levels.
-        frozen_dtype: of weights that do not train; bfloat16 halves their memory and wants precision bf16-mixed.
+        frozen_dtype: of weights that do not train; bfloat16 halves their memory and wants precision bf16-mixed. int8
+            and float8 halve that of the blocks' linear layers again, with a scale for each channel; the rest is in
+            bfloat16.
         recompute: what blocks compute again in the backward pass to save memory: nothing, all that is cheap, or all.
         compile_blocks: lets torch.compile make kernels for the blocks; the first steps then take minutes.
         max_nonfinite: steps in a row that may be skipped because the gradient is not finite; then the run ends.
@@ -81,7 +84,7 @@ class LongVideoModule(pl.LightningModule):
         target: Target = NextSection(),  # noqa: B008 (frozen)
         init_from: Path | None = None,
         seed: int = 0,
-        frozen_dtype: Literal["float32", "bfloat16"] = "float32",
+        frozen_dtype: Literal["float32", "bfloat16", "int8", "float8"] = "float32",
         recompute: Recompute = "none",
         compile_blocks: bool = False,
         max_nonfinite: int = 10,
@@ -100,7 +103,8 @@ class LongVideoModule(pl.LightningModule):
         self.negative: Conditioning | None = None  # its features, where guidance is a second forward
         self.init_from = None if init_from is None else locate(init_from)
         self.seed = seed
-        self.frozen_dtype = getattr(torch, frozen_dtype)
+        self.eight_bit: EightBit | None = frozen_dtype if frozen_dtype in FORMATS else None
+        self.frozen_dtype = torch.float32 if frozen_dtype == "float32" else torch.bfloat16
         self.recompute = recompute
         self.compile_blocks = compile_blocks
         self.finite = FiniteSteps(max_nonfinite)
@@ -152,11 +156,20 @@ class LongVideoModule(pl.LightningModule):
         self.random_weights = frozen_at_random(self.denoiser, loaded)
         for parameter in self.denoiser.parameters():
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else self.frozen_dtype)
+        if self.eight_bit is not None:
+            self._store_blocks(self.eight_bit)
         for block in self.denoiser.backbone.blocks:
             block.run = RECOMPUTE[self.recompute]
             if self.compile_blocks:
                 block.compile()  # in place, so that names stay
         self.distribution.place(self.denoiser)
+
+    def _store_blocks(self, kind: EightBit) -> None:
+        if not self.distribution.takes_eight_bits:
+            raise UserError(f"model.frozen_dtype {kind} with weights in shards: wanted bfloat16, or copies (ddp)")
+        if self.init_from is None:
+            raise UserError(f"model.frozen_dtype {kind} is for weights that come from a file: wanted model.init_from")
+        store_blocks(self.denoiser.backbone, kind)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.make_optimizer([(n, p) for n, p in self.denoiser.named_parameters() if p.requires_grad])

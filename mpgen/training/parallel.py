@@ -7,6 +7,7 @@ A strategy hands one of these distributions to the module, so the one training s
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
@@ -30,6 +31,9 @@ BUCKET = 2**25  # gradients are averaged so many numbers at a time
 
 class Distribution(ABC):
     """What a step does differently when several processes share it."""
+
+    takes_eight_bits: ClassVar[bool] = True
+    """Whether frozen weights may be in 8 bits; shards would be gathered in another dtype."""
 
     @abstractmethod
     def place(self, denoiser: Denoiser) -> None:
@@ -124,6 +128,8 @@ class Sharded(Distribution):
     mesh: DeviceMesh
     compute_dtype: torch.dtype | None = None
     sync_every_section: bool = False
+
+    takes_eight_bits = False
 
     def place(self, denoiser: Denoiser) -> None:
         # Noise levels must not be rounded, so inputs are not cast; autocast sees to them, as without shards.
