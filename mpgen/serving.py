@@ -2,7 +2,9 @@
 
 import secrets
 import socket
+import stat
 from ipaddress import ip_address
+from pathlib import Path
 
 from mpgen.errors import UserError
 
@@ -18,10 +20,31 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def check_token(token: str, host: str) -> None:
-    """Raises UserError for a token that can be guessed, where others reach the page."""
+def read_token(given: str, host: str) -> str:
+    """The token of `--token`: itself, or what the file `@FILE` holds.
+
+    Words of a command can be read by every user of the machine in the list of its processes, so there is the file, and
+    it has to be the owner's alone.
+
+    Raises:
+        UserError: the file cannot be read, or by others too; or the token can be guessed where others reach the page.
+    """
+    token = _in_file(Path(given[1:])) if given.startswith("@") else given
     if token and len(token) < MIN_TOKEN and not is_local(host):
         raise UserError(f"--token: has {len(token)} letters, wanted at least {MIN_TOKEN}, or none to have one made")
+    return token
+
+
+def _in_file(path: Path) -> str:
+    try:
+        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--token @{path}: cannot be read: {error}") from error
+    if mode & 0o077:
+        raise UserError(f"--token @{path}: other users can read it: chmod 600 {path}")
+    if not text:
+        raise UserError(f"--token @{path}: is empty, wanted a line of at least {MIN_TOKEN} letters")
+    return text
 
 
 def new_token() -> str:

@@ -16,7 +16,7 @@ from mpgen.arena.store import VoteStore
 from mpgen.arena.study import Study
 from mpgen.arena.votes import read_votes
 from mpgen.errors import UserError
-from mpgen.serving import address_of, check_token, hosts_for, is_local, listen, new_token
+from mpgen.serving import address_of, hosts_for, is_local, listen, new_token, read_token
 
 
 def serve(
@@ -41,7 +41,8 @@ def serve(
         votes: the SQLite file that keeps everything; clean copies of the videos go into a folder beside it.
         host: the address to listen on; 0.0.0.0 for everybody who can reach this machine.
         port: 0 for any free one.
-        token: needed to join; made and printed if you listen on another address than this machine's own.
+        token: needed to join, or @FILE: other users of this machine can read a command's words, not your file; made
+            and printed if you listen on another address than this machine's own.
         questions: any of overall, consistency, quality, motion; the first is what ratings and checks are about.
         pairs_per_rater: turns of a rater; of ten, one is an attention check and one a repetition.
         degraded_copies: how many videos get a degraded copy for the attention checks.
@@ -55,7 +56,7 @@ def serve(
     if pairs_per_rater < 1:
         raise UserError(f"--pairs_per_rater {pairs_per_rater}: wanted at least 1")
     asked = check_questions(questions)
-    check_token(token, host)
+    token = read_token(token, host)
     found = read_library(videos)
     with closing(listen(host, port)) as listener, closing(VoteStore(votes, writable=True)) as store:
         if not is_local(host) and not token:

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs no other file: curves, then the tables."""
+"""A comparison as one HTML page that needs no other file: tables, then curves."""
 
 import io
 from pathlib import Path
@@ -28,8 +28,8 @@ def write_page(a: RunRecord, b: RunRecord, path: Path) -> None:
         chart=_chart(a, b),
         tables=(
             ("Configs differ in", False, config_rows(a, b)),
-            ("Logged, mean of the last quarter of the steps", True, curve_rows(a, b)),
             ("Scores, mean ± half of the 95 % interval", True, score_rows(a, b)),
+            ("Logged, mean of the last quarter of the steps", True, curve_rows(a, b)),
         ),
     )
 

@@ -1,5 +1,6 @@
 """`mpgen generate`: one video from an image or a scene of the built-in world, or a whole suite of them."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,6 +12,7 @@ from mpgen.backbones.eight_bit import EightBit
 from mpgen.checkpoints import LoadedModel
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
+from mpgen.generation.familiarity import unfamiliar
 from mpgen.generation.models import choose_device
 from mpgen.generation.pipeline import Job, Made, generate_video, is_finished
 from mpgen.generation.preview import PreviewFile, preview_of
@@ -123,11 +125,18 @@ def _generate(
     jobs = start.jobs(Making(model, size, weights.any_size, output, made_in, denoising.seed))
     samplings = [denoising.of(model, job, weights.shift) for job in jobs]
     if not start.makes_many:
+        _warn_of_start(model, jobs[0])
         _make_one(model, jobs[0], samplings[0], preview)
         return
     _make_many(model, jobs, samplings, output, overwrite, preview)
     print(f"{output}: {len(jobs)} videos at {model.fps:g} frames a second, made with {_kind_of_weights(model)}")
     print(f"next:\n  mpgen evaluate {start.for_evaluate()} --videos {output} --output {output}/scores")
+
+
+def _warn_of_start(model: LoadedModel, job: Job) -> None:
+    place = next(model.denoiser.parameters()).device
+    if job.start is not None and (said := unfamiliar(model.encoders.vae, job.start, place)) is not None:
+        print(said, file=sys.stderr)
 
 
 def _make(model: LoadedModel, job: Job, sampling: Sampling, preview: bool) -> Made:

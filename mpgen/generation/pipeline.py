@@ -29,7 +29,7 @@ from mpgen.generation.prompts import LivePrompts, Prompts
 from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.scripted import Scripted
 from mpgen.generation.store import LatentStore
-from mpgen.generation.watching import Watcher
+from mpgen.generation.watching import Steps, Watcher
 from mpgen.sections import ORDERS, Forward, Layout
 from mpgen.tensors import Clip, Latents, Still
 from mpgen.video.writing import VideoWriter
@@ -117,7 +117,8 @@ def generate_video(
         if watcher is not None:
             watcher.made(seconds)
 
-    made = stream_frames(model, job, sampling, count, forwards, watcher)
+    told = Steps(bar, sampling.steps, watcher) if progress else watcher
+    made = stream_frames(model, job, sampling, count, forwards, told)
     first = next(made)  # what cannot be made fails here, before a file is begun
     job.output.parent.mkdir(parents=True, exist_ok=True)
     job.output.with_suffix(".json").unlink(missing_ok=True)  # of the one before: it would call a half video whole

@@ -1,8 +1,11 @@
 """What can be seen of a video while it is made."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import ClassVar
+
+from tqdm import tqdm
 
 from mpgen.backbones.base import Context
 from mpgen.generation.reading import Reader, Reading
@@ -32,6 +35,33 @@ class Watcher:
 
     def made(self, seconds: float) -> None:
         """Once a section's frames are written, with its wall time."""
+
+
+class Steps(Watcher):
+    """Shows on a progress bar of sections how far the present one is.
+
+    Args:
+        bar: to show it on.
+        steps: of the sampler; a section may take a multiple of them.
+        watcher: another one, which is told too.
+    """
+
+    def __init__(self, bar: tqdm, steps: int, watcher: Watcher | None):
+        self.bar, self.steps, self.watcher = bar, steps, Watcher() if watcher is None else watcher
+        self.wants_readings = self.watcher.wants_readings
+        self.sections, self.done, self.shown = range(0), 0, 0.0
+
+    def denoised(self, sections: range, clean: Callable[[], Latents]) -> None:
+        self.done = 1 + (self.done if sections == self.sections else 0)
+        self.sections = sections
+        self.bar.set_postfix_str(f"step {self.done} of {max(self.done, self.steps)}", refresh=False)
+        if (now := time.monotonic()) - self.shown > self.bar.mininterval:
+            self.bar.refresh()
+            self.shown = now
+        self.watcher.denoised(sections, clean)
+
+    def read(self, sections: range, reading: Reading) -> None:
+        self.watcher.read(sections, reading)
 
 
 class Watched:

@@ -14,7 +14,7 @@ from mpgen.generation.sizes import Bucket, ExactSize, OwnSize, Size
 from mpgen.generation.weights import Released, Shipped, Trained, Weights
 from mpgen.machine import MAX_FPS
 from mpgen.outputs import check_folder
-from mpgen.serving import address_of, check_token, hosts_for, is_local, listen, new_token
+from mpgen.serving import address_of, hosts_for, is_local, listen, new_token, read_token
 
 
 def studio(
@@ -44,13 +44,14 @@ def studio(
         folder: keeps the queue, what was uploaded and the videos.
         host: the address to listen on; 0.0.0.0 for everybody who can reach this machine.
         port: 0 for any free one.
-        token: needed to open the page; made and printed if you listen on another address than this machine's own.
+        token: needed to open the page, or @FILE: other users can read a command's words, not your file; made
+            and printed if you listen on another address than this machine's own.
         fps: frames per second; those of training if not given, for released weights 30.
         device: where to compute; a GPU if there is one.
         offload: for a model larger than the GPU.
         attention: the kernel where it can compute, as in mpgen generate.
     """
-    check_token(token, host)
+    token = read_token(token, host)
     check_folder(folder, "--folder")
     if fps is not None and not 0 < fps <= MAX_FPS:
         raise UserError(f"--fps {fps:g}: wanted more than 0 and at most {MAX_FPS:g}")

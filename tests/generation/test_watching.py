@@ -1,13 +1,17 @@
 """Who watches a video is told of every forward, and of what a section reads; nothing else changes."""
 
+import io
+import re
+
 import pytest
 import torch
+from tqdm import tqdm
 
 from mpgen.attention import attend
 from mpgen.backbones.base import Context
 from mpgen.generation.reading import CONDITION, SECTION, Reader
 from mpgen.generation.rollout import Sampling, rollout
-from mpgen.generation.watching import Watcher
+from mpgen.generation.watching import Steps, Watcher
 from mpgen.sampling import euler
 from mpgen.schedule import Staircase
 
@@ -101,3 +105,12 @@ def test_where_no_layer_ran_nothing_was_read():
     none = torch.zeros(1, 2, 6)
     context = Context(none, none, torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.long))
     assert Reader(context, 3).seen is None
+
+
+def test_a_progress_bar_shows_the_steps_of_the_present_section_and_tells_on(make_denoiser, latents, make_conditioning):
+    notes, said = Notes(), io.StringIO()
+    with tqdm(total=3, file=said, mininterval=0) as bar:
+        made(make_denoiser(), latents, make_conditioning(4), Steps(bar, 3, notes))
+    shown = re.findall(r"step \d of \d", said.getvalue())
+    assert shown[:9] == [f"step {step} of 3" for step in (1, 2, 3)] * 3
+    assert (len(notes.estimates), len(notes.readings)) == (9, 3)

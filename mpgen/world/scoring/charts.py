@@ -64,7 +64,8 @@ def plot_recall(scores: Mapping[str, Sequence[VideoScores]], path: Path) -> None
         axes.axhline(chance, color="tab:red", linewidth=1, linestyle=":", label="chance")
         title = "colour right" if key == "colour" else "colour and shape right"
         axes.set(xlabel="seconds hidden", title=title, ylim=(-0.05, 1.1))
-    panels[0].legend()
+    if any(map(recall_bins, scores.values())):
+        panels[0].legend()
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format="png")
 
