@@ -71,7 +71,7 @@ class Denoising(Options):
     def of(self, model: LoadedModel, job: Job, usual_shift: float | Literal["auto"]) -> Sampling:
         """What the rollout of a job is asked for."""
         sampler = SAMPLERS[self.sampler or model.card.get("sampler", "euler")]
-        steps = self.steps or model.card.get("steps", STEPS)
+        steps = self.steps or model.card.get("forwards", STEPS)  # "steps" there are the optimizer's
         scale = model.guidance_scale if self.guidance_scale is None else self.guidance_scale
         if self.negative_prompt is not None and model.denoiser.backbone.config.distilled_guidance:
             raise UserError(

@@ -18,7 +18,7 @@ from mpgen.generation.sizes import bucket_for
 
 PYRAMID = "HeliosPyramidPipeline"  # of diffusers: Helios-Mid and, with `is_distilled`, Helios-Distilled
 # Its sampler and steps, and sizes whose quarters are whole tokens: 384x640 for a wide picture, the released one.
-DISTILLED: Mapping[str, Any] = MappingProxyType({"sampler": "helios_distilled", "steps": 6, "bucket": (512, 64)})
+DISTILLED: Mapping[str, Any] = MappingProxyType({"sampler": "helios_distilled", "forwards": 6, "bucket": (512, 64)})
 
 
 def choose_device(name: str | None) -> torch.device:

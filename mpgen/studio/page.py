@@ -14,6 +14,7 @@ from mpgen.studio.worker import Worker
 from mpgen.world.families import FAMILIES
 
 TICK_SECONDS = 0.5
+OWN = "the model's own"
 KINDS = {
     "Scene of the built-in world": "scene",
     "Picture": "image",
@@ -83,13 +84,15 @@ def make_page(worker: Worker) -> gr.Blocks:
                 with gr.Row():
                     seconds = gr.Number(10, label="Seconds", elem_id="seconds", min_width=90)
                     seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=90)
-                    steps = gr.Number(10, label="Steps a section", precision=0, elem_id="steps", min_width=90)
+                    steps = gr.Number(
+                        None, label="Steps a section", placeholder=OWN, precision=0, elem_id="steps", min_width=90
+                    )
                 with gr.Row():
                     endless = gr.Checkbox(label="Endless, until stopped", elem_id="endless")
                     own_pace = gr.Checkbox(label="At the pace it plays (endless)", elem_id="pace")
                     reads = gr.Checkbox(label="Draw what it reads", elem_id="reads")
                 with gr.Accordion("More", open=False):
-                    sampler = gr.Dropdown([*SAMPLERS], value="euler", label="Sampler")
+                    sampler = gr.Dropdown([(OWN, ""), *SAMPLERS], value="", label="Sampler")
                     shift = gr.Number(None, label="Shift of the noise levels; the model's own if empty")
                     guidance = gr.Number(None, label="Guidance scale; the model's own if empty")
                 go = gr.Button("Make it", variant="primary", elem_id="go")
@@ -183,9 +186,9 @@ class _Handlers:
                 source = take_in(folder, {"image": picture, "video": video}[kind], _word(kind))
             elif not source:
                 raise UserError("no video was chosen: wanted one that was made here, or an mp4 that mpgen made")
-            if None in (seconds, steps, seed, section):
-                raise UserError("seconds, steps, seed or section is empty: wanted a number")
-            given = {"sampler": sampler, "steps": int(steps), "shift": shift, "guidance_scale": guidance}
+            if None in (seconds, seed, section):
+                raise UserError("seconds, seed or section is empty: wanted a number")
+            given = {"sampler": sampler or None, "steps": steps, "shift": shift, "guidance_scale": guidance}
             given = {name: value for name, value in given.items() if value is not None} | {"seed": int(seed)}
             given |= {name: float(given[name]) for name in ("shift", "guidance_scale") if name in given}
             request = Request(

@@ -67,6 +67,8 @@ def test_an_exported_folder_and_what_it_saves_again_make_the_same_video(pipeline
     export(trained, tmp_path / "once")
     MemoryPackPipeline.from_pretrained(tmp_path / "once", device="cpu").save_pretrained(tmp_path / "twice")
     again = MemoryPackPipeline.from_pretrained(str(tmp_path / "twice"), device="cpu")
+    assert again.model.card["steps"] == 2  # the optimizer's, which say nothing of a section's
+    assert again(picture).sampling.steps == 10
     frames = [np.stack(list(p(picture, "x", 0.3, denoising=DENOISING))) for p in (pipeline, again)]
     assert np.array_equal(*frames)
     with pytest.raises(UserError, match="twice exists"):
