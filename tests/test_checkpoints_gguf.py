@@ -1,6 +1,7 @@
 """Weights in GGUF files, written by the `gguf` package in Wan's own names."""
 
 import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +81,12 @@ def test_a_file_that_is_none_or_a_package_that_is_missing_is_said_in_one_line(wr
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(9))
     with pytest.raises(UserError, match=r"broken\.gguf is damaged or not a GGUF file"):
         load_released(tmp_path / "broken.gguf", config)
-    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
+    writer = gguf.GGUFWriter(tmp_path / "whole.gguf", "wan")
+    writer.add_tensor("patch_embedding.weight", np.zeros((2, 3), np.int8))
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()
+    with pytest.raises(UserError, match=r"whole\.gguf: patch_embedding\.weight is in I8, which gguf cannot read"):
+        gguf_files.open_gguf(tmp_path / "whole.gguf")["patch_embedding.weight"].read()
+    monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(UserError, match=r"needs the package gguf: wanted pip install 'mpgen\[gguf\]'"):
         load_released(tmp_path / "broken.gguf", config)

@@ -24,11 +24,10 @@ def open_gguf(path: Path) -> Source:
     """The tensors of a file; nothing is read but its header.
 
     Raises:
-        UserError: `gguf` is not installed, or the file is damaged or holds what it cannot read.
+        UserError: `gguf` is not installed, or the file is damaged.
     """
     try:
         from gguf import GGUFReader
-        from gguf.quants import _type_traits
     except ImportError as error:
         raise UserError(f"{path} needs the package gguf: wanted pip install 'mpgen[gguf]'") from error
     try:
@@ -39,16 +38,19 @@ def open_gguf(path: Path) -> Source:
     found: dict[str, Stored] = {}
     for tensor in tensors:
         kind = tensor.tensor_type
-        if kind.name not in (*WHOLE, "BF16") and kind not in _type_traits:
-            raise UserError(f"{path}: {tensor.name} is in {kind.name}, which gguf cannot read: wanted another file")
         field = reader.get_field(SHAPE + tensor.name)
         shape = reversed(tensor.shape.tolist()) if field is None else (int(field.parts[i][0]) for i in field.data)
         dtype = WHOLE.get(kind.name, torch.bfloat16)
-        found[tensor.name] = Stored(size := tuple(shape), dtype, partial(_read, tensor, size))
+        found[tensor.name] = Stored(size := tuple(shape), dtype, partial(_read, path, tensor, size))
     return found
 
 
-def _read(tensor: Any, shape: tuple[int, ...]) -> Tensor:
+def _read(path: Path, tensor: Any, shape: tuple[int, ...]) -> Tensor:
     from gguf.quants import dequantize
 
-    return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type))).reshape(shape)
+    try:
+        numbers = np.array(dequantize(tensor.data, tensor.tensor_type))
+    except NotImplementedError as error:
+        kind = tensor.tensor_type.name
+        raise UserError(f"{path}: {tensor.name} is in {kind}, which gguf cannot read: wanted another file") from error
+    return torch.from_numpy(numbers).reshape(shape)
