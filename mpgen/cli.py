@@ -120,6 +120,7 @@ COMMANDS: dict[str, Command | Group] = {
             ),
             "cache": Command("mpgen.data.commands.cache", "cache", "encode them, on one machine or many"),
             "check": Command("mpgen.data.commands.check", "check", "verify a cache and say what is wrong"),
+            "remove": Command("mpgen.data.commands.remove", "remove", "free the disk of a cache"),
             "plan": Command("mpgen.data.commands.plan", "plan", "show the curriculum: steps, hours, sections"),
         },
         examples=(

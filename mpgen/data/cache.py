@@ -78,7 +78,7 @@ class CacheSettings:
     @property
     def summary(self) -> str:
         return (
-            f"{self.height_px}x{self.width_px}, {self.fps:g} fps, sections of {self.section_latent_frames} latent "
+            f"{self.width_px}x{self.height_px}, {self.fps:g} fps, sections of {self.section_latent_frames} latent "
             f"frames{' alone' * self.sections_alone}, at most {self.max_sections}, {self.dtype}"
         )
 

@@ -86,7 +86,7 @@ def _section_lines(network: Network, videos: Videos, plain: DryRun) -> dict[str,
     total = own + plain.context_tokens + shape.text_tokens + shape.image_tokens
     how = "forward, and backward through the head alone" if network.trainable.head_only else "forward and backward"
     return {
-        "section": f"{layout.section} latent frames of {videos.height_px}x{videos.width_px}, "
+        "section": f"{layout.section} latent frames of {videos.width_px}x{videos.height_px}, "
         f"{layout.section_pixel_frames} pixel frames; {videos.mean_sections:g} sections a video, "
         f"at most {videos.max_sections}",
         "tokens": f"{total:,}: section {own:,}, history and memory {plain.context_tokens:,}, "

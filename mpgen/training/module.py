@@ -318,8 +318,8 @@ class LongVideoModule(pl.LightningModule):
         side = (encoders.vae.spatial_stride * rows, encoders.vae.spatial_stride * columns)
         if size.height_px % side[0] or size.width_px % side[1]:
             raise UserError(
-                f"data.height_px and width_px are {size.height_px}x{size.width_px}: wanted multiples of "
-                f"{side[0]}x{side[1]}, a patch of {rows}x{columns} latents (model.denoiser.backbone) of "
+                f"data.width_px and height_px are {size.width_px}x{size.height_px}: wanted multiples of "
+                f"{side[1]}x{side[0]}, a patch of {columns}x{rows} latents (model.denoiser.backbone) of "
                 f"{encoders.vae.spatial_stride} pixels"
             )
         for field in fields(Widths):

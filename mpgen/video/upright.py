@@ -66,9 +66,9 @@ def misfit(size: tuple[float, float], height_px: int, width_px: int) -> tuple[st
     """Why pictures of a size cannot be scaled to cover another: reason and detail; None if they can."""
     height, width = size
     if height > width and height_px < width_px:
-        return "portrait", f"is {height:.0f}x{width:.0f}, taller than wide, wanted {height_px}x{width_px}"
+        return "portrait", f"is {width:.0f}x{height:.0f}, taller than wide, wanted {width_px}x{height_px}"
     if max(height_px / height, width_px / width) > MAX_UPSCALE:
-        return "low_resolution", f"is {height:.0f}x{width:.0f}, too small for {height_px}x{width_px}"
+        return "low_resolution", f"is {width:.0f}x{height:.0f}, too small for {width_px}x{height_px}"
     return None
 
 

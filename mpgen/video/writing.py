@@ -49,7 +49,7 @@ class VideoWriter:
         atomic: bool = True,
     ) -> None:
         if height_px % 2 or width_px % 2:
-            raise UserError(f"{path}: H.264 needs an even height and width, got {height_px}x{width_px}")
+            raise UserError(f"{path}: H.264 needs an even width and height, got {width_px}x{height_px}")
         self.path = Path(path)
         self.fps, self.height_px, self.width_px, self.crf = fps, height_px, width_px, crf
         self.metadata = {} if metadata is None else metadata

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpgen.data.cache import CacheDirectory
 from mpgen.data.commands.cache import cache
 from mpgen.data.commands.check import check
 from mpgen.data.commands.plan import plan
+from mpgen.data.commands.remove import remove
 from mpgen.data.datamodule import VideoDataModule
+from mpgen.data.sizes import keep_sizes, read_sizes
 from mpgen.encoders.open_clip import OpenClipEncoders
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
@@ -129,3 +132,30 @@ def test_a_folder_without_a_cache_says_how_to_make_one(data, capsys):
     for verb in (plan, check):
         with pytest.raises(UserError, match="holds no cache yet; `mpgen data cache` makes one"):
             said(capsys, verb, data)
+
+
+def test_sizes_that_filter_was_given_hold_in_cache_unless_others_are(data, capsys):
+    keep_sizes(data, {"height_px": 16, "width_px": 24, "section_latent_frames": 2})
+    made = said(capsys, cache, data, "--max_sections", "3")
+    assert "24x16, 24 fps, sections of 2 latent frames" in made
+    assert "as mpgen data filter was told: height_px 16, width_px 24, section_latent_frames 2" in made
+    keys = yaml.safe_load((data / "training.yaml").read_text())["data"]
+    assert (keys["height_px"], keys["width_px"]) == (16, 24)
+    assert "32x16, 24 fps" in said(capsys, cache, data, "--max_sections", "3", "--width_px", "32")
+    keep_sizes(data, {})
+    assert read_sizes(data) == {}
+    (data / "sizes.yaml").write_text("height_px: tall")
+    with pytest.raises(UserError, match=r"sizes\.yaml: wanted whole numbers"):
+        read_sizes(data)
+
+
+def test_a_cache_is_removed_by_the_beginning_of_its_name(data, capsys):
+    for width in ("24", "32"):
+        said(capsys, cache, data, *SIZES, "--width_px", width)
+    kept, gone = CacheDirectory.all_in(data / "cache")
+    with pytest.raises(UserError, match="holds 2 caches, wanted one of them"):
+        said(capsys, remove, data, "nothing")
+    told = said(capsys, remove, data, gone.fingerprint[:9])
+    assert f"removed {gone.path} (" in told
+    assert [one.fingerprint for one in CacheDirectory.all_in(data / "cache")] == [kept.fingerprint]
+    assert (data / "0.mp4").exists()

@@ -78,7 +78,7 @@ with VideoWriter(sys.argv[1], 24, 16, 24, atomic=False) as writer:
 
 
 def test_an_odd_size_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="even height and width, got 15x24"):
+    with pytest.raises(UserError, match="even width and height, got 24x15"):
         VideoWriter(tmp_path / "a.mp4", 24, 15, 24)
 
 

@@ -13,6 +13,7 @@ from mpgen.data.build import TIMEOUT_SECONDS, build_cache
 from mpgen.data.cache import CacheDirectory, CacheIndex, CacheSettings
 from mpgen.data.manifest import read_training_records
 from mpgen.data.parts import Part
+from mpgen.data.sizes import read_sizes
 from mpgen.encoders.base import Encoders
 from mpgen.encoders.hunyuan import HunyuanEncoders
 from mpgen.encoders.open_clip import OpenClipEncoders
@@ -70,6 +71,7 @@ def cache(
 ) -> None:
     """Encode the videos and captions of DATA/manifest.csv into DATA/cache; the same command again goes on.
 
+    Sizes that `mpgen data filter` was given hold here too, unless others are given.
     A video that cannot be used is a row in rejects.csv and never ends the run. On many machines that share DATA, give
     each its own part.
 
@@ -105,7 +107,8 @@ def cache(
         "dtype": dtype,
         "sections_alone": sections_alone,
     }
-    settings = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    kept = {name: value for name, value in read_sizes(data).items() if given[name] is None}
+    settings = replace(usual, **kept, **{name: value for name, value in given.items() if value is not None})
     _refuse_senseless(settings, chosen)
     chosen.check()
     records, bad_rows = read_training_records(data / "manifest.csv")
@@ -113,6 +116,8 @@ def cache(
     directory.begin(settings, chosen.fingerprint, chosen.caveat)
     caveats.say([chosen.caveat] if chosen.caveat else [])
     print(f"{directory.path}: {settings.summary}, {type(chosen).__name__}")
+    if kept:
+        print(f"  as mpgen data filter was told: {', '.join(f'{name} {value}' for name, value in kept.items())}")
     for line in directory.differences():
         print(f"  {line}")
     began = time.monotonic()

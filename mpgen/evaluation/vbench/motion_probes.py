@@ -147,7 +147,7 @@ def _check(height_px: int, width_px: int, by: tuple[int, int, int, int], network
     left, right, top, bottom = by
     if min(height_px + top + bottom, width_px + left + right) < SMALLEST_PX:
         raise UserError(
-            f"frames of {height_px}x{width_px} are too small for {network}: wanted at least {SMALLEST_PX} pixels on "
+            f"frames of {width_px}x{height_px} are too small for {network}: wanted at least {SMALLEST_PX} pixels on "
             "either side"
         )
 

@@ -67,7 +67,7 @@ def score_video(
     for kind, shape in (("generated", frames.shape), ("true", true_frames.shape)):
         if shape[1:3] != size:
             raise UserError(
-                f"{truth.name}: the {kind} frames are {shape[1]}x{shape[2]}, its truth is {size[0]}x{size[1]}"
+                f"{truth.name}: the {kind} frames are {shape[2]}x{shape[1]}, its truth is {size[1]}x{size[0]}"
             )
     if len(true_frames) != truth.num_frames:
         raise UserError(f"{truth.name}: the true video has {len(true_frames)} frames, its truth {truth.num_frames}")

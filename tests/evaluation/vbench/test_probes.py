@@ -139,9 +139,9 @@ def test_features_of_a_frame_are_computed_once():
 
 
 def test_frames_too_small_for_a_network_are_refused_in_one_line():
-    with pytest.raises(UserError, match="100x300 are too small for RAFT"):
+    with pytest.raises(UserError, match="300x100 are too small for RAFT"):
         DynamicProbe(Shift()).begin(24.0, 100, 300)
-    with pytest.raises(UserError, match="300x100 are too small for AMT"):
+    with pytest.raises(UserError, match="100x300 are too small for AMT"):
         SmoothnessProbe(Halfway()).begin(24.0, 300, 100)
     DynamicProbe(Shift()).begin(24.0, 121, 300)  # padded to a multiple of 8 first, as in VBench
     SmoothnessProbe(Halfway()).begin(24.0, 113, 300)

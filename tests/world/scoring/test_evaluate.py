@@ -113,7 +113,7 @@ def test_what_cannot_be_scored_is_listed_and_the_rest_is_scored(world, videos, t
     record = score_world(world, videos, tmp_path / "out", 16, False)
     skipped = {one["video"]: one["reason"] for one in record["skipped"]}
     assert "no truth" in skipped["holiday.mp4"]
-    assert "32x64" in skipped["val_00001_panback.mp4"]
+    assert "64x32" in skipped["val_00001_panback.mp4"]
     assert "too short" in skipped["val_00002_steady.mp4"]
     assert "context_frames" in skipped["val_00003_bounce.mp4"]
     assert len(skipped) == 4

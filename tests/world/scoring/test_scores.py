@@ -235,7 +235,7 @@ def test_a_longer_video_is_judged_up_to_the_end_of_its_truth(stories):
 @pytest.mark.parametrize(
     ("frames", "options", "words"),
     [
-        (np.zeros((9, 32, 64, 3), np.uint8), {}, "32x64.*64x64"),
+        (np.zeros((9, 32, 64, 3), np.uint8), {}, "64x32.*64x64"),
         (np.zeros((9, 64, 64, 3), np.uint8), {"context_frames": 9}, "too short"),
         (np.zeros((9, 64, 64, 3), np.uint8), {"context_frames": 0}, "context_frames 0"),
     ],

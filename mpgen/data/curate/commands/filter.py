@@ -13,6 +13,7 @@ from mpgen.data.curate.score_files import ScoredClip, file_size, find_scores, re
 from mpgen.data.curate.scores import FPS, ClipScores
 from mpgen.data.curate.sources.clip import SourceClip, read_clips
 from mpgen.data.records import write_table
+from mpgen.data.sizes import KEYS, keep_sizes
 from mpgen.errors import UserError
 from mpgen.video.workers import Failure
 
@@ -59,7 +60,7 @@ def filter(
     """Choose the spans to train on from what `mpgen data score` found; nothing is decoded, so try as often as you like.
 
     Writes DATA/manifest.csv, DATA/rejected.csv with a line for every rejected clip, its scores and the reason, and
-    DATA/gallery.html, on which some of either play.
+    DATA/gallery.html, on which some of either play. Sizes that are given are kept for `mpgen data cache`.
 
     Example: mpgen data filter DATA --thresholds.min_motion 1 --val_videos 32
 
@@ -103,6 +104,8 @@ def filter(
         )
     _write(data / "manifest.csv", ManifestRow, rows)
     write_gallery(data / "gallery.html", _gallery(rows, rejected))
+    usual = Thresholds()
+    keep_sizes(data, {key: getattr(thresholds, key) for key in KEYS if getattr(thresholds, key) != getattr(usual, key)})
     _print_table(data, len(clips), scored_frames, rows, rejected)
 
 
