@@ -84,17 +84,15 @@ def make_page(worker: Worker) -> gr.Blocks:
                 with gr.Row():
                     seconds = gr.Number(10, label="Seconds", elem_id="seconds", min_width=90)
                     seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", min_width=90)
-                    steps = gr.Number(
-                        None, label="Steps a section", placeholder=OWN, precision=0, elem_id="steps", min_width=90
-                    )
+                    steps = gr.Number(0, label="Steps; 0: its own", precision=0, elem_id="steps", min_width=90)
                 with gr.Row():
                     endless = gr.Checkbox(label="Endless, until stopped", elem_id="endless")
                     own_pace = gr.Checkbox(label="At the pace it plays (endless)", elem_id="pace")
                     reads = gr.Checkbox(label="Draw what it reads", elem_id="reads")
                 with gr.Accordion("More", open=False):
                     sampler = gr.Dropdown([(OWN, ""), *SAMPLERS], value="", label="Sampler")
-                    shift = gr.Number(None, label="Shift of the noise levels; the model's own if empty")
-                    guidance = gr.Number(None, label="Guidance scale; the model's own if empty")
+                    shift = gr.Number(0, label="Shift of the noise levels; 0: the model's own")
+                    guidance = gr.Number(0, label="Guidance scale; 0: the model's own")
                 go = gr.Button("Make it", variant="primary", elem_id="go")
                 said = gr.HTML(elem_id="said")
             with gr.Column(scale=6):
@@ -188,8 +186,8 @@ class _Handlers:
                 raise UserError("no video was chosen: wanted one that was made here, or an mp4 that mpgen made")
             if None in (seconds, seed, section):
                 raise UserError("seconds, seed or section is empty: wanted a number")
-            given = {"sampler": sampler or None, "steps": steps, "shift": shift, "guidance_scale": guidance}
-            given = {name: value for name, value in given.items() if value is not None} | {"seed": int(seed)}
+            given = {"sampler": sampler, "steps": steps, "shift": shift, "guidance_scale": guidance}
+            given = {name: value for name, value in given.items() if value} | {"seed": int(seed)}  # 0 is its own
             given |= {name: float(given[name]) for name in ("shift", "guidance_scale") if name in given}
             request = Request(
                 kind, source, prompt or "", later or "", int(section), float(seconds), endless, own_pace, reads, given
