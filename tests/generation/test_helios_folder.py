@@ -59,10 +59,12 @@ def test_helios_distilled_samples_by_its_own_schedule(folder, tmp_path):
     assert not (tmp_path / "none.mp4").exists()
 
 
-def test_helios_mid_says_what_it_lacks(folder, tmp_path, capsys):
+def test_helios_mid_says_what_it_lacks_and_its_blocks_may_be_in_8_bits(folder, tmp_path, capsys):
     mid = shutil.copytree(folder, tmp_path / "mid")
     write_index(mid, is_distilled=False)
     output = tmp_path / "out.mp4"
-    generate(output, model=mid, prompt="a", seconds=1, steps=1, device="cpu", height_px=16, width_px=32)
+    size = {"height_px": 16, "width_px": 32}
+    generate(output, model=mid, prompt="a", seconds=1, steps=1, device="cpu", block_weights="float8", **size)
     assert "CFG-Zero" in capsys.readouterr().err
-    assert json.loads(output.with_suffix(".json").read_text())["sampling"]["sampler"] == "euler"
+    record = json.loads(output.with_suffix(".json").read_text())
+    assert (record["sampling"]["sampler"], record["model"]["block_weights"]) == ("euler", "float8")
