@@ -36,6 +36,7 @@ class Conditioning:
         image: one vector a patch of the start image; None likewise.
         guidance_scale: strength of classifier-free guidance; an input of backbones that were distilled so.
         negative: what guidance leads away from, where it is two forwards; None for none.
+        start: latents of the start image, for a memory that compares sections with it; None where none does.
     """
 
     text: Float[Tensor, "b l e"]
@@ -44,6 +45,7 @@ class Conditioning:
     image: Float[Tensor, "b i f"] | None
     guidance_scale: float | int = 1.0
     negative: "Conditioning | None" = None
+    start: Float[Tensor, "b c 1 h w"] | None = None
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Conditioning":
         """On another device, or with features of another dtype; None leaves it as it is."""
@@ -82,6 +84,7 @@ class Conditioning:
             pooled=pooled,
             image=image,
             negative=negative,
+            start=None if self.start is None else self.start[videos],
         )
 
     def above_negative(self) -> "Conditioning":

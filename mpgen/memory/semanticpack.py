@@ -7,12 +7,13 @@ backbone, and psi enters as extra video tokens with the spatial positions of the
 start image (without positions where the memory is made of the conditioning's tokens, as in structures B and C).
 Where the backbone has no image features (Wan), the patches of the start image's latents stand in for them.
 
-Initial values fit the backbone: windows are embedded as packed history is, Memorize is the identity, and Squeeze is a
-moving average position by position. A backbone that reads history reads such a memory from the first step on; what is
-worth keeping is then learned.
+Initial values fit the backbone: the middle frame of a window is embedded as the start image is, Memorize is the
+identity, and Squeeze is a moving average position by position. Tokens keep their size on the way to the backbone, so
+one that reads its start image reads such a memory from the first step on; what is worth keeping is then learned.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -33,6 +34,7 @@ from mpgen.memory.base import LongTermMemory, MemoryConfig
 from mpgen.memory.structures import Anchor, ConditioningAnchor, Structure, StructureA
 from mpgen.tensors import Latents, MaskedTokens, Rotation, Still, Tokens, concat
 
+ANCHOR_SIZE = 0.1  # of the conditioning's tokens at first, relative to a linear layer's usual ones
 WINDOW_THETA = 256.0  # of the rotary positions inside a window; HunyuanVideo's, whatever the backbone's
 
 
@@ -106,9 +108,11 @@ class MemorizeLayer(nn.Module):
 class Squeeze(nn.Module):
     """Cross-attention in Wan's manner, a gate between what asks and what is read, then feed-forward.
 
-    It begins as a moving average: tokens look at their own place, values pass as they are, and the gate keeps `KEPT` of
-    the memory in every channel (the gate is our addition). Both inputs are normalised, so psi keeps its size however
-    long the video.
+    It begins as an average: tokens look at their own place, values pass as they are, and a gate, the same in every
+    channel, chooses between memory and window (the gate is our addition). Where windows ask, it keeps the memory at a
+    place that looks like the start image, which is always in the context, and takes the window where it looks
+    different; `novelty` is how sharply, and from what difference on. Else it keeps `KEPT` of the memory. No token
+    becomes larger than the largest of those that it is made from, so psi keeps its size however long the video.
 
     Args:
         width: of the model.
@@ -118,6 +122,7 @@ class Squeeze(nn.Module):
     """
 
     KEPT = 0.8
+    NOVELTY = 8.0, 0.4  # logits a unit of difference, and the difference (in variances of a token) that divides
     SHARPNESS = 4.0  # of every channel of queries and keys: the next patch weighs a twentieth or less
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, memory_asks: bool):
@@ -132,7 +137,8 @@ class Squeeze(nn.Module):
         self.gate = nn.Linear(2 * width, width)
         self.norm2 = nn.LayerNorm(width)
         self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
-        self._initialise_as_average(1 - self.KEPT if memory_asks else self.KEPT)
+        self.novelty = nn.Parameter(torch.tensor(self.NOVELTY))
+        self._initialise_as_average(1 - self.KEPT if memory_asks else 0.5)
 
     @torch.no_grad()
     def _initialise_as_average(self, read: float) -> None:
@@ -145,17 +151,36 @@ class Squeeze(nn.Module):
             zero.zero_()
         self.gate.bias.fill_(math.log(read / (1 - read)))
 
-    def forward(self, query: MaskedTokens, key_value: MaskedTokens) -> MaskedTokens:
+    def forward(self, query: MaskedTokens, key_value: MaskedTokens, start: Tokens | None = None) -> MaskedTokens:
+        """What asks, with what it read of the other.
+
+        Args:
+            query: what asks.
+            key_value: what is read.
+            start: the start image's tokens where those of `query` are; None where they stand for no places.
+        """
         asking, source = self.norm_query(query.tokens), self.norm_memory(key_value.tokens)
         q, k, v = (
             split_heads(layer(x), self.heads)
-            for layer, x in ((self.to_q, asking), (self.to_k, source), (self.to_v, source))
+            for layer, x in ((self.to_q, asking), (self.to_k, source), (self.to_v, key_value.tokens))
         )
         if query.rotation is not None and key_value.rotation is not None:
             q, k = rotate(q, query.rotation), rotate(k, key_value.rotation)
         read = self.to_out(attend(q, k, v, key_value.mask[:, None, None]))
-        x = torch.lerp(asking, read, self.gate(torch.cat([asking, read], -1)).sigmoid())
-        return replace(query, tokens=x + self.ff(self.norm2(x)))
+        gate = self.gate(torch.cat([asking, self.norm_memory(read)], -1))
+        if start is not None:
+            size = start.shape[-1:]
+            apart = (F.layer_norm(query.tokens, size) - F.layer_norm(start, size)).square().mean(-1, keepdim=True)
+            gate = gate + self.novelty[0] * (self.novelty[1] - apart)
+        x = torch.lerp(query.tokens, read, gate.sigmoid())
+        return replace(query, tokens=_no_larger(x + self.ff(self.norm2(x)), query, key_value))
+
+
+def _no_larger(tokens: Tokens, *sources: MaskedTokens) -> Tokens:
+    """Tokens whose RMS is above that of the largest token of the sources, scaled down to it."""
+    sizes = [(source.tokens.square().mean(-1) * source.mask).amax(1) for source in sources]
+    largest = torch.stack(sizes).amax(0)[:, None, None]
+    return tokens * (largest / tokens.square().mean(-1, keepdim=True).clamp(min=1e-12)).clamp(max=1).sqrt()
 
 
 class SemanticPack(LongTermMemory):
@@ -184,19 +209,27 @@ class SemanticPack(LongTermMemory):
 
     @torch.no_grad()
     def initialise_from(self, backbone: Backbone) -> None:
-        """Embeds windows as the backbone embeds packed history; if `silent`, all tokens equal an empty history slot."""
+        """Embeds windows as the backbone embeds its start image; if `silent`, all tokens equal an empty history slot.
+
+        Of a window's frames the middle one counts at first: their mean would mix what a frame shows with what covers it
+        in the next.
+        """
         kernel, empty_slot = backbone.history_kernel(1), backbone.history_kernel(4).bias
-        tiles = [side // own for side, own in zip(self.config.window_patch, kernel.kernel_size, strict=True)]
-        self.window_embed.weight.copy_(kernel.weight.repeat(1, 1, *tiles) / math.prod(tiles))
+        frames, *tiles = [side // own for side, own in zip(self.config.window_patch, kernel.kernel_size, strict=True)]
+        middle = frames // 2 * kernel.kernel_size[0]
+        self.window_embed.weight.zero_()
+        self.window_embed.weight[:, :, middle : middle + kernel.kernel_size[0]] = kernel.weight.repeat(
+            1, 1, 1, *tiles
+        ) / math.prod(tiles)
         self.window_embed.bias.copy_(kernel.bias)
-        size = (
-            kernel.weight.square().sum((1, 2, 3, 4)).mean().sqrt()
-        )  # of a token's values, where latents are of size 1
-        nn.init.eye_(self.to_tokens.weight).mul_(0.0 if self.config.silent else size)
+        for layer in (self.text_in, self.image_in):  # psi begins as the start image
+            layer.weight.mul_(ANCHOR_SIZE)
+        nn.init.eye_(self.to_tokens.weight).mul_(0.0 if self.config.silent else 1.0)
         self.to_tokens.bias.copy_(empty_slot if self.config.silent else torch.zeros_like(empty_slot))
 
     def conditioned(self, conditioning: Conditioning, start: Still) -> Conditioning:
-        """With the patches of the start image's latents in place of image features that the backbone has not."""
+        """With the start image, and its latents' patches in place of image features that the backbone has not."""
+        conditioning = replace(conditioning, start=start)
         if self.backbone.widths.image is not None:
             return conditioning
         t, y, x = self.backbone.patch
@@ -219,12 +252,20 @@ class SemanticPack(LongTermMemory):
         """psi after window 0: the anchor (text and image features), squeezed with the start image."""
         first_window, anchor = self.memorize(start), partial(self.anchor, conditioning)
         psi = self.config.structure.seed(anchor(), first_window)
-        return self.config.structure.update(self.squeeze, first_window, psi, anchor)
+        return self.config.structure.update(self._squeeze(first_window, start), first_window, psi, anchor)
 
     def update(self, psi: MaskedTokens, section: Latents, conditioning: Conditioning) -> MaskedTokens:
         """psi(n+1) = Squeeze(psi(n), Memorize(x(n)))."""
-        anchor = partial(self.anchor, conditioning)
-        return self.config.structure.update(self.squeeze, self.memorize(section), psi, anchor)
+        window, anchor = self.memorize(section), partial(self.anchor, conditioning)
+        return self.config.structure.update(self._squeeze(window, conditioning.start), window, psi, anchor)
+
+    def _squeeze(self, window: MaskedTokens, start: Still | None) -> Callable[..., MaskedTokens]:
+        """Squeeze, which knows the start image where windows ask."""
+        if start is None or self.config.structure.memory_asks:
+            return self.squeeze
+        with torch.no_grad():
+            known = self.memorize(start).tokens
+        return partial(self.squeeze, start=known.repeat(1, window.tokens.shape[1] // known.shape[1], 1))
 
     def anchor(self, conditioning: Conditioning) -> MaskedTokens:
         """Text and image features at the width of the memory, or what the config puts in their stead."""
@@ -234,7 +275,7 @@ class SemanticPack(LongTermMemory):
         return self.config.anchor(concat(MaskedTokens(image, present), text))
 
     def tokens(self, psi: MaskedTokens, start: Still) -> MaskedTokens:
-        tokens = self.to_tokens(F.layer_norm(psi.tokens, psi.tokens.shape[-1:]))
+        tokens = self.to_tokens(psi.tokens)
         return MaskedTokens(tokens, psi.mask, self._positions(tokens, start))
 
     def _positions(self, tokens: Tokens, start: Still) -> Rotation:

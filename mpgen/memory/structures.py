@@ -10,7 +10,7 @@ import torch
 from mpgen.errors import UserError
 from mpgen.tensors import MaskedTokens, concat
 
-Squeeze = Callable[[MaskedTokens, MaskedTokens], MaskedTokens]  # (query, key and value) -> attended
+Squeeze = Callable[..., MaskedTokens]  # (query, key and value[, start=the start image's tokens]) -> attended
 
 
 class Structure(ABC):
@@ -95,7 +95,7 @@ class Reminded(StructureA):
     def update(
         self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
     ) -> MaskedTokens:
-        return squeeze(squeeze(window, memory), anchor())
+        return squeeze(squeeze(window, memory), anchor(), start=None)
 
 
 @dataclass(frozen=True)
