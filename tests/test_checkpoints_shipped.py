@@ -13,7 +13,7 @@ from mpgen.errors import UserError
 from mpgen.generation.answering import answer
 from mpgen.generation.rollout import Sampling
 from mpgen.sampling import euler
-from mpgen.world.questions import from_the_start
+from mpgen.world.questions import after_hiding, from_the_start
 from mpgen.world.scoring.aggregate import summarise
 from mpgen.world.settings import WorldSettings
 
@@ -51,6 +51,25 @@ def test_the_shipped_base_keeps_objects_for_five_seconds():
     still = summarise([question.score(video) for question, video in zip(questions, frozen, strict=True)])
     error = "all sections: position error (diameters)"
     assert scores[error]["all"].mean < 0.9 * still[error]["all"].mean
+
+
+def test_the_shipped_memory_recalls_what_a_curtain_hid_and_its_base_does_not():
+    """Colours and shapes, hidden for longer than FramePack's window of 2.3 s."""
+    recalled = {}
+    for name in ("tiny-framepack-f1-lookup", "tiny-memorypack"):
+        model = load_for_generation(locate(Path(name)), torch.device("cpu"))
+        assert sum(path.stat().st_size for path in (FOLDER / name).iterdir()) < 7_000_000
+        seen = model.card["world"]
+        world = WorldSettings(
+            fps=12, object_radius=seen["object_radius"], pace=seen["pace"], families={"curtain": 1.0}, seed=900
+        )
+        questions = after_hiding(world, 4, model.denoiser.layout.section_pixel_frames, (3.0, 7.0))
+        sampling = Sampling(euler, 8, model.card["shift"], 1.0, 0)
+        made = answer(model.denoiser.float(), model.encoders, questions, sampling)
+        scores = summarise([question.score(video) for question, video in zip(questions, made, strict=True)])
+        recalled[name] = scores["recall: colour and shape"]["all"].mean
+    assert recalled["tiny-framepack-f1-lookup"] <= 0.2
+    assert recalled["tiny-memorypack"] >= 0.6
 
 
 @pytest.mark.parametrize(
