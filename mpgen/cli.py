@@ -226,6 +226,6 @@ def _usage() -> str:
         "commands:",
         *_listed(COMMANDS),
         "",
-        "mpgen COMMAND --help tells more. Begin with: mpgen fit --config configs/scratch.yaml",
+        "mpgen COMMAND --help tells more. Begin with: mpgen fit --config configs/quickstart.yaml",
     ]
     return "\n".join(lines)

@@ -39,6 +39,8 @@ trainer:
       init_args:
         num_videos: 2
         steps: 2
+    - class_path: mpgen.training.callbacks.result.HeldOutResult
+      init_args: {num_long: 1, num_hiding: 1, seconds: 2.0, hidden_seconds: [1.0, 3.0], steps: 1}
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args:
         every_n_train_steps: 2
@@ -55,7 +57,7 @@ def folder(tmp_path_factory):
 def fitted(folder):
     """The folder, the configs and what `mpgen fit` said, in a process of its own as a user starts it."""
     (folder / "small.yaml").write_text(SMALL)
-    configs = ["--config", str(ROOT / "configs" / "scratch.yaml"), "--config", "small.yaml"]
+    configs = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--config", "small.yaml"]
     done = start(mpgen, "fit", *configs, said=folder / "said", folder=folder)
     assert done.wait() == 0, done.err
     return folder, configs, done.out
@@ -63,8 +65,8 @@ def fitted(folder):
 
 def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
     folder, _, said = fitted
-    run = folder / "runs" / "scratch"
-    assert (folder / "data" / "world" / "manifest.csv").exists()
+    run = folder / "runs" / "quickstart"
+    assert (folder / "data" / "quickstart" / "manifest.csv").exists()
     assert (run / "checkpoints" / "last.ckpt").exists()
     assert (run / "config.yaml").exists()
     assert list(run.glob("events.out.tfevents.*"))
@@ -72,7 +74,15 @@ def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
     assert len(samples) == 2
     assert read_video(samples[0]).shape[1:] == (64, 130, 3)  # truth, a margin, ours
     assert "done: steps 0 to 4" in said
-    for what in ("checkpoints/last.ckpt", "samples/step00000004", "tensorboard --logdir", "mpgen generate"):
+    assert "comes back after hiding: colour and shape" in said
+    assert (run / "result.png").exists()
+    for what in (
+        "checkpoints/last.ckpt",
+        "result.mp4",
+        "samples/step00000004",
+        "tensorboard --logdir",
+        "mpgen generate",
+    ):
         assert what in said
 
 
@@ -87,14 +97,14 @@ def test_the_same_command_again_finds_nothing_left_to_do(fitted, monkeypatch):
 def test_generate_makes_a_video_of_the_wanted_length_that_says_how_it_was_made(fitted, monkeypatch):
     folder, _, _ = fitted
     monkeypatch.chdir(folder)
-    checkpoint = "runs/scratch/checkpoints/last.ckpt"
+    checkpoint = "runs/quickstart/checkpoints/last.ckpt"
     done = run(
-        "generate", "--ckpt_path", checkpoint, "--scene", "occlude", "--seconds", "1.4", "--steps", "2",
+        "generate", "--ckpt_path", checkpoint, "--scene", "occlude", "--seconds", "2.4", "--steps", "2",
         "--sampler", "unipc", "--output", "made/out.mp4",
     )  # fmt: skip
     assert done.status == 0, done.err
     video = folder / "made" / "out.mp4"
-    assert len(read_video(video)) == 1 + 3 * 12  # 1.4 s at 24 fps are three sections of 12 frames
+    assert len(read_video(video)) == 1 + 3 * 12  # 2.4 s at 12 fps are three sections of 12 frames
     record = json.loads((folder / "made" / "out.json").read_text())
     assert record["sampling"]["sampler"] == "unipc"
     assert json.loads(read_metadata(video)["comment"])["prompt"] == record["prompt"] != ""
@@ -105,12 +115,12 @@ def test_a_suite_is_generated_and_scored_against_the_truth(fitted, monkeypatch):
     folder, _, _ = fitted
     monkeypatch.chdir(folder)
     done = run(
-        "generate", "--ckpt_path", "runs/scratch/checkpoints/last.ckpt", "--world", "data/world",
+        "generate", "--ckpt_path", "runs/quickstart/checkpoints/last.ckpt", "--world", "data/quickstart",
         "--seconds", "0.7", "--steps", "2", "--output", "suite",
     )  # fmt: skip
     assert done.status == 0, done.err
     assert len(list((folder / "suite").glob("*.mp4"))) == 2
-    scored = run("evaluate", "--world", "data/world", "--videos", "suite", "--output", "suite/scores")
+    scored = run("evaluate", "--world", "data/quickstart", "--videos", "suite", "--output", "suite/scores")
     assert scored.status == 0, scored.err
     assert "first section" in scored.out
     assert json.loads((folder / "suite" / "scores" / "scores.json").read_text())
@@ -144,7 +154,9 @@ def test_the_first_pages_commands_run_in_order(fitted, monkeypatch):
     (folder / "few_steps.yaml").write_text(FEW_STEPS)
     (folder / "student.yaml").write_text(re.search(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1])
     Image.new("RGB", (80, 64), "white").save(folder / "cat.png")
-    shutil.copytree(folder / "data" / "world" / "videos", folder / "videos")
+    done = run("world", "--output", "own", "--train_videos", "4", "--val_videos", "2", "--pixel_frames", "[97]")
+    assert done.status == 0, done.err
+    shutil.copytree(folder / "own" / "videos", folder / "videos")
     for video in (folder / "videos").glob("*.mp4"):
         video.with_suffix(".txt").write_text(f"{video.stem} moves.")
     commands = re.findall(r"^\.venv/bin/mpgen (.*)$", page, re.MULTILINE)
@@ -164,7 +176,7 @@ def test_the_readmes_commands_name_files_that_are_there():
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if ".venv/bin/" in line]
     first, second = lines[:2]
     assert all(line.startswith("python3.11 -m venv .venv && .venv/bin/pip install -e ") for line in (first, second))
-    assert first.endswith("&& .venv/bin/mpgen fit --config configs/scratch.yaml")
+    assert first.endswith("&& .venv/bin/mpgen fit --config configs/quickstart.yaml")
     assert second.endswith("&& .venv/bin/pytest -n auto")
     for line in lines:
         for word in line.split():

@@ -19,7 +19,7 @@ def export(
 
     LoRA adapters are merged, and also written alone, as OUTPUT/lora.safetensors for --lora and for diffusers.
 
-    Example: mpgen export --ckpt_path runs/scratch/checkpoints/last.ckpt --output quickstart
+    Example: mpgen export --ckpt_path runs/quickstart/checkpoints/last.ckpt --output quickstart
 
     Args:
         ckpt_path: a checkpoint that `mpgen fit` wrote.

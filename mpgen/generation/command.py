@@ -57,10 +57,10 @@ def generate(
     takes the settings that a video made here says of itself.
 
     Example: mpgen generate --scene bounce --seconds 30 --output out.mp4
-    Example: mpgen generate --ckpt_path runs/scratch --scene bounce --output out.mp4
+    Example: mpgen generate --ckpt_path runs/quickstart --scene bounce --output out.mp4
     Example: mpgen generate --model weights/HunyuanVideo --image cat.png --prompt "a cat" --sampler unipc --steps 25
     --output cat.mp4
-    Example: mpgen generate --ckpt_path runs/scratch --branch out.mp4 --section 3 --seed 5 --output other.mp4
+    Example: mpgen generate --ckpt_path runs/quickstart --branch out.mp4 --section 3 --seed 5 --output other.mp4
     Example: mpgen generate --model weights/HunyuanVideo --suite configs/evaluate/paper_suite.csv --output samples/ours
 
     Args:

@@ -67,7 +67,7 @@ def test_the_page_is_one_file_with_the_papers_rows_and_escapes_names(videos, tmp
     assert page.count("data:image/jpeg") == 4
     outside = [word for word in ("http://", "https://", 'src="/', "<link", "@import", "url(") if word in page]
     assert outside == []
-    assert page.index("ours/fading") < page.index("<b>ours/steady")  # worst first
+    assert page.index("ours/fading") < page.index("<b>ours/<wbr>steady")  # worst first
 
 
 def test_the_same_command_goes_on_where_it_stopped(videos, tmp_path, count_calls):

@@ -69,8 +69,8 @@ class HeldOutResult(pl.Callback):
         num_hiding: int = 24,
         hidden_seconds: tuple[float, float] = (3.0, 7.0),
         sampler: str = "euler",
-        steps: int = 8,
-        shift: float = 6.0,
+        steps: int = 10,
+        shift: float = 2.5,
     ):
         if num_long < 1 or num_hiding < 1:
             raise UserError(f"num_long {num_long}, num_hiding {num_hiding}: wanted at least one video of each")
