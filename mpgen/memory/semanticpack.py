@@ -137,7 +137,7 @@ class Squeeze(nn.Module):
         self.gate = nn.Linear(2 * width, width)
         self.norm2 = nn.LayerNorm(width)
         self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
-        self.novelty = nn.Parameter(torch.tensor(self.NOVELTY))
+        self.novelty = None if memory_asks else nn.Parameter(torch.tensor(self.NOVELTY))
         self._initialise_as_average(1 - self.KEPT if memory_asks else 0.5)
 
     @torch.no_grad()
@@ -168,7 +168,7 @@ class Squeeze(nn.Module):
             q, k = rotate(q, query.rotation), rotate(k, key_value.rotation)
         read = self.to_out(attend(q, k, v, key_value.mask[:, None, None]))
         gate = self.gate(torch.cat([asking, self.norm_memory(read)], -1))
-        if start is not None:
+        if start is not None and self.novelty is not None:
             size = start.shape[-1:]
             apart = (F.layer_norm(query.tokens, size) - F.layer_norm(start, size)).square().mean(-1, keepdim=True)
             gate = gate + self.novelty[0] * (self.novelty[1] - apart)
@@ -261,7 +261,7 @@ class SemanticPack(LongTermMemory):
 
     def _squeeze(self, window: MaskedTokens, start: Still | None) -> Callable[..., MaskedTokens]:
         """Squeeze, which knows the start image where windows ask."""
-        if start is None or self.config.structure.memory_asks:
+        if start is None or self.squeeze.novelty is None:
             return self.squeeze
         with torch.no_grad():
             known = self.memorize(start).tokens

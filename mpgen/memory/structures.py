@@ -1,4 +1,4 @@
-"""How SemanticPack is wired (paper §6.3, Table 3) and what it starts from (Table 2). No parameters: one state dict."""
+"""How SemanticPack is wired (paper §6.3, Table 3) and what it starts from (Table 2). No parameters of their own."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

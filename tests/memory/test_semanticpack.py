@@ -81,9 +81,13 @@ def test_the_memory_keeps_its_size_however_long_the_video(make_pack, make_condit
     assert max(sizes[100:]) < 1.5 * max(sizes[:20])
 
 
-def test_structures_and_anchors_share_one_state_dict(make_pack):
+def test_structures_and_anchors_share_one_state_dict_but_for_what_windows_know_of_the_start(make_pack):
     shapes = [
-        {name: tensor.shape for name, tensor in make_pack(structure, anchor).state_dict().items()}
+        {
+            name: tensor.shape
+            for name, tensor in make_pack(structure, anchor).state_dict().items()
+            if name != "squeeze.novelty"
+        }
         for structure in STRUCTURES
         for anchor in (ConditioningAnchor(), ZeroAnchor())
     ]

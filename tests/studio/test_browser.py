@@ -154,6 +154,7 @@ def wait_for_sections(page: Any, more_than: int) -> None:
     page.wait_for_function(f"Number(document.querySelector('#live .live').dataset.made) > {more_than}")
 
 
+@pytest.mark.slow
 def test_a_video_grows_is_stopped_and_made_again_from_a_section(open_page, server):
     page = open_page()
     page.check("#reads input")
