@@ -160,7 +160,7 @@ def stream_frames(
         sampling: how.
         after_section: called with the wall time of each section, in seconds, once its frames are written.
         forwards: counts what a cache skips.
-        watcher: is told of every forward.
+        watcher: callbacks during generation, such as after every forward pass.
     """
     device = next(model.denoiser.parameters()).device
     layout = job.order.like(model.denoiser.layout).for_video(job.num_sections)

@@ -65,7 +65,7 @@ class Reader:
         return Reading(named | {CONDITION: max(0.0, 1 - sum(shares))}, memory)
 
     def _look(self, query: Heads, key: KeyValue, mask: Mask) -> None:
-        """Attention among text tokens, or of video to text alone, has fewer queries or keys, and is left out."""
+        """Records joint attention over all video tokens; attention of or to text alone is skipped."""
         before = self.context.tokens.shape[1]
         video = before + self.num_own
         if min(query.shape[2], key.shape[2]) < video:

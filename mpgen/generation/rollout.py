@@ -90,7 +90,7 @@ def rollout(
         script: other conditioning for some sections.
         forwards: counts what a cache skips.
         blank: there is no start image, and `start` is zeros.
-        watcher: is told of every forward.
+        watcher: callbacks during generation, such as after every forward pass.
     """
     forwards = Forwards() if forwards is None else forwards
     dtype = next(denoiser.parameters()).dtype

@@ -14,7 +14,7 @@ from mpgen.tensors import Latents
 
 
 class Watcher:
-    """Is told as a video grows; a subclass has the methods that it wants. It costs nothing where there is none.
+    """Callbacks of generation. A subclass overrides those that it needs; without a watcher none of this is computed.
 
     A KeyboardInterrupt out of any of them ends the video, which stays playable.
     """
@@ -43,7 +43,7 @@ class Steps(Watcher):
     Args:
         bar: to show it on.
         steps: of the sampler; a section may take a multiple of them.
-        watcher: another one, which is told too.
+        watcher: another watcher, whose callbacks are called too.
     """
 
     def __init__(self, bar: tqdm, steps: int, watcher: Watcher | None):
@@ -65,7 +65,7 @@ class Steps(Watcher):
 
 
 class Watched:
-    """A velocity function whose forwards are told.
+    """A velocity function that calls a watcher after every forward pass.
 
     Args:
         velocity: the network.
@@ -73,7 +73,7 @@ class Watched:
         steps: forwards to come.
         context: of the sections.
         num_own: tokens of the sections.
-        watcher: is told.
+        watcher: whose callbacks are called.
     """
 
     def __init__(

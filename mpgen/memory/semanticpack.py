@@ -8,8 +8,9 @@ start image (without positions where the memory is made of the conditioning's to
 Where the backbone has no image features (Wan), the patches of the start image's latents stand in for them.
 
 Initial values fit the backbone: the middle frame of a window is embedded as the start image is, Memorize is the
-identity, and Squeeze is a moving average position by position. Tokens keep their size on the way to the backbone, so
-one that reads its start image reads such a memory from the first step on; what is worth keeping is then learned.
+identity, and Squeeze averages window and memory position by position; in structure A the memory weighs more where the
+window looks like the start image. Tokens keep their size on the way to the backbone, so that one that reads its start
+image can read such a memory; what is worth keeping is then learned.
 """
 
 import math

@@ -24,7 +24,7 @@ def plan(
     split: Literal["train", "val"] = "train",
     fingerprint: str | None = None,
 ) -> None:
-    """Show how many steps an epoch has, of which lengths, and which videos are shortened or left out for it.
+    """Show the number of steps in an epoch, the video lengths in them, and which videos are shortened or left out.
 
     Example: mpgen data plan DATA --world_size 32 --batch_size 1
     Example: mpgen data plan DATA --curriculum Staged --curriculum.stages [[1,2000],[4,500]]
