@@ -38,6 +38,12 @@ class MaskedTokens:
     def detach(self) -> "MaskedTokens":
         return replace(self, tokens=self.tokens.detach())
 
+    def chunk(self, number: int) -> list["MaskedTokens"]:
+        """As many batches, equal in size, in order."""
+        rotations = (None,) * number if self.rotation is None else self.rotation.chunk(number)
+        parts = zip(self.tokens.chunk(number), self.mask.chunk(number), rotations, strict=True)
+        return [MaskedTokens(*part) for part in parts]
+
 
 def concat(*parts: MaskedTokens) -> MaskedTokens:
     """The parts joined along the token axis; they have positions if all of the parts have."""

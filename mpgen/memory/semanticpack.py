@@ -14,7 +14,7 @@ image can read such a memory; what is worth keeping is then learned.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -257,11 +257,25 @@ class SemanticPack(LongTermMemory):
 
     def update(self, psi: MaskedTokens, section: Latents, conditioning: Conditioning) -> MaskedTokens:
         """psi(n+1) = Squeeze(psi(n), Memorize(x(n)))."""
-        window, anchor = self.memorize(section), partial(self.anchor, conditioning)
-        return self.config.structure.update(self._squeeze(window, conditioning.start), window, psi, anchor)
+        return next(self.updates(psi, (section,), conditioning))
+
+    def updates(
+        self, psi: MaskedTokens, sections: Sequence[Latents], conditioning: Conditioning
+    ) -> Iterator[MaskedTokens]:
+        """The same for several sections: Memorize, which looks at one window at a time, gets them as one batch."""
+        if not sections:
+            return
+        windows, anchor = (
+            self.memorize(torch.cat(list(sections))).chunk(len(sections)),
+            partial(self.anchor, conditioning),
+        )
+        squeeze = self._squeeze(windows[0], conditioning.start)
+        for window in windows:
+            psi = self.config.structure.update(squeeze, window, psi, anchor)
+            yield psi
 
     def _squeeze(self, window: MaskedTokens, start: Still | None) -> Callable[..., MaskedTokens]:
-        """Squeeze, which knows the start image where windows ask."""
+        """Squeeze for windows like this one; it knows the start image where windows ask."""
         if start is None or self.squeeze.novelty is None:
             return self.squeeze
         with torch.no_grad():

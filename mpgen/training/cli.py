@@ -69,6 +69,7 @@ WARNINGS = (
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
     r"Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"It is recommended to use `self\.log\('val_.*sync_dist=True",  # ranks see other noise levels, so names differ
     r"FSDP2-wrapped module .* returned a view tensor",  # which nothing here changes in place
 )
 

@@ -39,6 +39,15 @@ def folded(pack, conditioning, start, windows):
     return memory
 
 
+def test_windows_in_one_batch_make_the_same_memory_as_one_after_another(make_pack, make_conditioning, latents):
+    pack, start = make_pack(), latents(2, 1, seed=9)
+    windows = [latents(2, 3, seed=number) for number in range(3)]
+    conditioning = pack.conditioned(make_conditioning(4, 2), start)
+    together = [psi.tokens for psi in pack.updates(pack.seed(conditioning, start), windows, conditioning)]
+    assert len(together) == 3
+    torch.testing.assert_close(together[-1], folded(pack, make_conditioning(4, 2), start, windows).tokens)
+
+
 def test_it_begins_by_keeping_what_looks_new_where_it_was_seen(small_config, make_pack, make_conditioning, latents):
     """Windows are embedded as the start image is; a place that shows the start image again keeps what it knew."""
     pack = make_pack(std=0.0)
@@ -166,7 +175,7 @@ def test_gradient_reaches_the_last_windows_and_no_further(make_pack, make_condit
     def watched(patches):
         out = embed(patches)
         if out.requires_grad:
-            replayed.append(patches)
+            replayed.extend(patches.split(1))  # windows of a video come as one batch
         return out
 
     monkeypatch.setattr(pack.window_embed, "forward", watched)

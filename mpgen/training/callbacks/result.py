@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -23,6 +24,7 @@ from mpgen.options import choose
 from mpgen.sampling import SAMPLERS
 from mpgen.text_table import aligned
 from mpgen.training.callbacks.ema import EMA
+from mpgen.training.parallel import Replicated
 from mpgen.video.writing import VideoWriter
 from mpgen.world.filmstrip import Strip, draw_strips
 from mpgen.world.questions import Question, after_hiding, from_the_start
@@ -81,8 +83,8 @@ class HeldOutResult(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.datamodule.world is None:
             raise UserError("HeldOutResult scores videos of the built-in world: wanted data.world in the config")
-        if trainer.world_size > 1:
-            raise UserError("HeldOutResult works in one process: wanted trainer.devices 1, or this callback left out")
+        if not isinstance(pl_module.distribution, Replicated):
+            raise UserError("HeldOutResult wants the whole network on every rank: ddp, or this callback left out")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.interrupted or trainer.received_sigterm:
@@ -99,11 +101,10 @@ class HeldOutResult(pl.Callback):
         )
         videos = {TRUTH: {kind: [q.frames for q in asked] for kind, asked in questions.items()}}
         for who, network in self._networks(trainer, pl_module):
-            videos[who] = {
-                kind: answer(network, trainer.datamodule.encoders, asked, self.sampling)
-                for kind, asked in questions.items()
-            }
+            videos[who] = {kind: self._answers(trainer, network, asked) for kind, asked in questions.items()}
             rank_zero_info(f"result: {who} has answered, {time.monotonic() - began:.0f} s so far")
+        if not trainer.is_global_zero:
+            return
         scores = {who: _scores(questions, made) for who, made in videos.items()}
         folder = Path(trainer.default_root_dir)
         print(_table(scores), flush=True)
@@ -115,6 +116,16 @@ class HeldOutResult(pl.Callback):
             _film(questions[LONG], {who: made[LONG] for who, made in videos.items()}, folder / "result.mp4")
         except (OSError, UserError) as error:
             rank_zero_warn(f"{folder}: the result could not be written: {error}")
+
+    def _answers(self, trainer: pl.Trainer, network: Denoiser, asked: Sequence[Question]) -> list[Frames]:
+        """All answers, of which every rank makes as many."""
+        rank, ranks = trainer.global_rank, trainer.world_size
+        own = answer(network, trainer.datamodule.encoders, asked[rank::ranks], self.sampling)
+        if ranks == 1:
+            return own
+        parts: list[list[Frames]] = [[]] * ranks
+        torch.distributed.all_gather_object(parts, own)
+        return [parts[number % ranks][number // ranks] for number in range(len(asked))]
 
     def _networks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[tuple[str, Denoiser]]:
         """Who answers: what training began from, with a memory if it had one, and the averaged weights."""
