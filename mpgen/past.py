@@ -62,9 +62,9 @@ class Past:
         blocks = torch.cat([torch.zeros(context.tokens.shape[1], dtype=torch.long), sections])
         return replace(context, sigma=self.schedule.context_sigma, blocks=blocks.to(context.tokens.device))
 
-    def from_memory_alone(self, videos: Bool[Tensor, " b"]) -> "Past":
-        """The same with an empty history for some videos; their start image stays."""
-        return replace(self, history=self.history.without(videos))
+    def from_memory_alone(self, videos: Bool[Tensor, " b"], kept: int = 0) -> "Past":
+        """The same with an empty history for some videos but for its `kept` oldest frames; their start image stays."""
+        return replace(self, history=self.history.without(videos, kept))
 
     def reconditioned(self, conditioning: Conditioning, sections: Iterable[Latents]) -> "Past":
         """The same with the memory made anew from all `sections` so far, under another conditioning."""

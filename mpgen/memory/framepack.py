@@ -58,10 +58,11 @@ class History:
         start = section[:, :, :1] if self.blank else self.start
         return replace(self, start=start, recent=self._joined(section), numbers=numbers, end=None, blank=False)
 
-    def without(self, dropped: Bool[Tensor, " b"]) -> "History":
-        """The same with all slots of these videos empty; the start image stays."""
-        kept = ~dropped.to(self.recent.device)[:, None, None, None, None]
-        return replace(self, recent=self.recent * kept)
+    def without(self, dropped: Bool[Tensor, " b"], kept: int = 0) -> "History":
+        """The same with all slots of these videos empty but for the `kept` oldest; the start image stays."""
+        oldest = [number < kept for number in range(self.recent.shape[2])][:: self.layout.direction]
+        shown = ~dropped[:, None, None, None, None].cpu() | torch.tensor(oldest)[:, None, None]
+        return replace(self, recent=self.recent * shown.to(self.recent.device))
 
     def window(self) -> Latents:
         """What the next section sees, in the order of time."""

@@ -89,7 +89,7 @@ class Objective:
         layout = denoiser.layout.for_video(batch.num_sections)
         true = TrueSections(batch.latents, layout)
         past = denoiser.begin(batch.start, conditioning, self._keep(denoiser), layout)
-        target = NextSection() if past.psi is None else self.target
+        target = NextSection() if past.psi is None and self.target.needs_memory else self.target
         for number in range(batch.num_given):
             past = past.after(true.cut(range(number, number + 1)))
         for stage in denoiser.schedule.stages(batch.num_sections, batch.num_given):
@@ -97,7 +97,7 @@ class Objective:
             draw = noise.draw(batch.uids, stage.number, drawn.clean)
             sigma = denoiser.schedule.draw(draw.uniform, stage.ages, frames, self.sigma)
             noisy = add_noise(drawn.clean, draw.noise, sigma)
-            context = past.from_memory_alone(drawn.from_memory).pack(len(stage.sections))
+            context = past.from_memory_alone(drawn.from_memory, drawn.kept).pack(len(stage.sections))
             velocity = denoiser(noisy, sigma, context, conditioning).float()
             per_video = (velocity - velocity_target(drawn.clean, draw.noise)).square().mean((1, 2, 3, 4))
 

@@ -6,6 +6,7 @@ A target is chosen in the config like a forcing. The paper trains on the next se
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,14 +44,19 @@ class Drawn:
     Args:
         clean: the latents.
         from_memory: the videos that draw an earlier section, without being shown the history.
+        kept: latent frames of the history that they are still shown, the oldest.
     """
 
     clean: Latents
     from_memory: Bool[Tensor, " b"]
+    kept: int = 0
 
 
 class Target(ABC):
     """Chooses what a stage of training draws."""
+
+    needs_memory: ClassVar[bool] = False
+    """Whether, without a long-term memory, the next section is drawn instead."""
 
     @abstractmethod
     def choose(self, true: TrueSections, stage: Stage, uids: Sequence[str], noise: KeyedNoise) -> Drawn:
@@ -84,6 +90,8 @@ class Rehearsal(Target):
         share: how often, in [0, 1].
     """
 
+    needs_memory = True
+
     share: float = 0.3
 
     def __post_init__(self) -> None:
@@ -95,6 +103,39 @@ class Rehearsal(Target):
         if not self.share or not stage.number or len(stage.sections) > 1:
             return drawn
         again = (noise.uniform(uids, stage.number, "rehearsal") < self.share).to(drawn.clean.device)
-        earlier = (noise.uniform(uids, stage.number, "earlier") * stage.number).long().tolist()
-        cuts = [true.cut(range(j, j + 1))[i : i + 1] for i, j in enumerate(earlier)]
-        return Drawn(torch.where(again[:, None, None, None, None], torch.cat(cuts), drawn.clean), again)
+        return self._again(true, drawn, again, noise.uniform(uids, stage.number, "earlier"), range(stage.number), 0)
+
+    def _again(
+        self, true: TrueSections, drawn: Drawn, again: Tensor, where: Tensor, earlier: range, kept: int
+    ) -> Drawn:
+        """For the videos of `again` one of the `earlier` sections, at `where` in [0, 1) of them."""
+        chosen = [earlier[j] for j in (where * len(earlier)).long().tolist()]
+        cuts = [true.cut(range(j, j + 1))[i : i + 1] for i, j in enumerate(chosen)]
+        return Drawn(torch.where(again[:, None, None, None, None], torch.cat(cuts), drawn.clean), again, kept)
+
+
+@dataclass(frozen=True)
+class FarRehearsal(Rehearsal):
+    """Rehearsal for a FramePack without a memory: an earlier section, drawn from what is far back in the history.
+
+    The control of equal tokens: what a longer history learns from the same question (our choice).
+
+    Args:
+        share: how often, in [0, 1].
+        near: latent frames, the latest of the history, that are then not shown.
+    """
+
+    needs_memory = False
+
+    near: int = 7
+
+    def choose(self, true: TrueSections, stage: Stage, uids: Sequence[str], noise: KeyedNoise) -> Drawn:
+        drawn, layout = NextSection().choose(true, stage, uids, noise), true.layout
+        far = range(
+            max(0, stage.number - layout.history // layout.section), stage.number - -(-self.near // layout.section)
+        )
+        if not self.share or not far or len(stage.sections) > 1:
+            return drawn
+        again = (noise.uniform(uids, stage.number, "rehearsal") < self.share).to(drawn.clean.device)
+        where = noise.uniform(uids, stage.number, "earlier")
+        return self._again(true, drawn, again, where, far, layout.history - self.near)

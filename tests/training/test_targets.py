@@ -6,6 +6,7 @@ import torch
 from mpgen.errors import UserError
 from mpgen.flow import LogitNormal
 from mpgen.generation.rollout import Sampling, rollout
+from mpgen.memory.framepack import History
 from mpgen.past import Past
 from mpgen.sampling import euler
 from mpgen.schedule import Sequential, Staircase
@@ -13,7 +14,7 @@ from mpgen.sections import Forward, Inverted
 from mpgen.training.forcing import DirectForcing, TeacherForcing
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import Objective
-from mpgen.training.targets import NextSection, Rehearsal, TrueSections
+from mpgen.training.targets import FarRehearsal, NextSection, Rehearsal, TrueSections
 
 SECTIONS = 5
 LAYOUTS = [Forward(section=3), Inverted(section=3, num_sections=SECTIONS)]
@@ -72,6 +73,31 @@ def test_a_rehearsal_at_every_stage_draws_earlier_sections_alone_and_the_first_o
                 assert same < number
                 found.add((number, same))
     assert found == {(number, j) for number in range(SECTIONS) for j in range(number)}  # every earlier one is drawn
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_a_far_rehearsal_draws_what_only_the_far_history_shows(latents, forward):
+    sizes = {"section": 3, "history_4x": 4, "history_2x": 4, "history_1x": 1}
+    layout = Forward(**sizes) if forward else Inverted(**sizes, num_sections=SECTIONS)
+    true, found = TrueSections(latents(2, 3 * SECTIONS, seed=1), layout), set()
+    for step in range(20):
+        for number, drawn in enumerate(all_stages(true, FarRehearsal(1.0, near=3), step=step)):
+            assert drawn.from_memory.tolist() == [number > 1] * 2
+            cuts = [true.cut(range(j, j + 1))[0] for j in range(SECTIONS)]
+            (same,) = (j for j, section in enumerate(cuts) if torch.equal(section, drawn.clean[0]))
+            found.add((number, same))
+    assert found == {(0, 0), (1, 1), (2, 0), (3, 0), (3, 1), (4, 1), (4, 2)}
+
+
+def test_of_a_far_rehearsal_the_latest_frames_are_not_shown(latents):
+    layout = Forward(section=3, history_4x=4, history_2x=4, history_1x=1)
+    history = History.begin(latents(2, 1), layout)
+    for number in range(4):
+        history = history.append(latents(2, 3, seed=number))
+    far = history.without(torch.tensor([True, False]), kept=6)
+    assert torch.equal(far.recent[0, :, :6], history.recent[0, :, :6])
+    assert not far.recent[0, :, 6:].any()
+    assert torch.equal(far.recent[1], history.recent[1])
 
 
 def test_sections_side_by_side_are_never_rehearsed(latents):
