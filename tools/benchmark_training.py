@@ -3,6 +3,7 @@
     python tools/benchmark_training.py forcing      # direct / teacher, student(5) / direct; the head alone trains
     python tools/benchmark_training.py stage2       # a stage-2 step / a forward without a graph over its sections
     python tools/benchmark_training.py recompute    # all weights train: recomputing / keeping everything, 24 blocks
+    python tools/benchmark_training.py swap         # LoRA, recomputing: all blocks swapped / none, 24 blocks
     python tools/benchmark_training.py real         # on a GPU: a stage-2 step of the 13B network with random weights
 
 `--device cuda` measures the first three on a GPU in bf16. Memory is what is alive at most above weights and gradients:
@@ -19,7 +20,9 @@ from functools import partial
 import torch
 
 from mpgen.backbones.hunyuan import HunyuanConfig
+from mpgen.backbones.lora import LoraConfig
 from mpgen.backbones.recompute import RECOMPUTE
+from mpgen.backbones.swapping import swap_blocks
 from mpgen.conditioning import Conditioning
 from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
@@ -56,13 +59,13 @@ def random_batch(denoiser: Denoiser, shape: Shape, sections: int, device: torch.
     return VideoBatch(latents[:, :, :1], latents[:, :, 1:], conditioning, sections, uids, captions)
 
 
-def small_config(doubles: int, singles: int, heads: int) -> DenoiserConfig:
+def small_config(doubles: int, singles: int, heads: int, lora: LoraConfig | None = None) -> DenoiserConfig:
     """The released shape with fewer and narrower blocks."""
     backbone = HunyuanConfig(
         num_attention_heads=heads, attention_head_dim=64, num_layers=doubles, num_single_layers=singles,
         text_embed_dim=256, pooled_projection_dim=64, image_proj_dim=64, rope_axes_dim=(16, 24, 24),
     )  # fmt: skip
-    return DenoiserConfig(backbone, SemanticPackConfig(memorize_layers=1))
+    return DenoiserConfig(backbone, SemanticPackConfig(memorize_layers=1), lora=lora)
 
 
 def made(config: DenoiserConfig, device: torch.device, train: list[str], low: bool = False) -> Denoiser:
@@ -182,6 +185,29 @@ def recompute(options: argparse.Namespace, device: torch.device) -> None:
     compare({choice: partial(with_, choice) for choice in RECOMPUTE}, "none", options.rounds, device, peaks=True)
 
 
+def swap(options: argparse.Namespace, device: torch.device) -> None:
+    denoiser = made(
+        small_config(8, 16, options.heads, LoraConfig(rank=16)), device, ["*.lora_*"], "cuda" in device.type
+    )
+    batch = random_batch(denoiser, Shape(1, options.side, options.side, 32, 16), options.sections, device)
+    blocks = denoiser.backbone.blocks
+    for block in blocks:
+        block.run = RECOMPUTE["full"]
+    plain = [block.run for block in blocks]
+    swap_blocks(denoiser.backbone, len(blocks))
+    away = [block.run for block in blocks]
+
+    def with_(runs: list) -> None:
+        for block, run in zip(blocks, runs, strict=True):
+            block.run = run
+        step(denoiser, batch, TeacherForcing())
+        denoiser.zero_grad(set_to_none=False)
+
+    compare(
+        {"full": partial(with_, plain), "swapped": partial(with_, away)}, "full", options.rounds, device, peaks=True
+    )
+
+
 def real(options: argparse.Namespace, device: torch.device) -> None:
     """Peak memory, tokens a second and MFU of the released size at 480x832, plain and with compiled blocks."""
     config, shape = DenoiserConfig(HunyuanConfig(), SemanticPackConfig()), Shape(1, 60, 104, 256, 729)
@@ -212,7 +238,7 @@ def real(options: argparse.Namespace, device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    chosen = {"forcing": forcings, "stage2": stage2, "recompute": recompute, "real": real}
+    chosen = {"forcing": forcings, "stage2": stage2, "recompute": recompute, "swap": swap, "real": real}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=chosen)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

@@ -59,6 +59,10 @@ class Block(nn.Module):
     def __init__(self):
         super().__init__()
         self.run: Run = keep_all
+        self.stays: frozenset[Tensor] = frozenset()  # what is not moved with the rest, see `mpgen.backbones.swapping`
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Block":
+        return super()._apply(lambda tensor: tensor if tensor in self.stays else fn(tensor), recurse)
 
     def forward(self, *inputs: Any) -> Any:
         return self.run(self.compute, *inputs)

@@ -4,7 +4,7 @@ Parameters are those of the network itself, operations and activations those of 
 counted and not guessed; the rest follows from how the weights are spread. What is assumed is said with the result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mpgen.backbones.eight_bit import store_blocks
+from mpgen.backbones.swapping import AT_ONCE, frozen_matrices, swapped
 from mpgen.checkpoints.plain import class_path
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
@@ -90,18 +91,22 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes of one GPU's memory at the worst moment of a step, by what holds them."""
+    """Bytes of one GPU's memory at the worst moment of a step, by what holds them.
+
+    `gathered` are blocks in shards while they are whole, `swapped` copies of blocks that wait in host memory.
+    """
 
     weights: float | int
     gradients: float | int
     optimizer: float | int
     average: float | int
     gathered: float | int
+    swapped: float | int
     activations: float | int
 
     @property
     def total(self) -> float | int:
-        return self.weights + self.gradients + self.optimizer + self.average + self.gathered + self.activations
+        return sum(vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,13 @@ class Network:
 
     def frozen_bytes(self, dtype: torch.dtype) -> int:
         """Of what does not train, in a dtype where it is not in 8 bits; scales among them."""
-        frozen = [p for p in self.denoiser.parameters() if not p.requires_grad]
-        kept = sum(p.nbytes if p.dtype == torch.uint8 else p.numel() * dtype.itemsize for p in frozen)
+        kept = _bytes((p for p in self.denoiser.parameters() if not p.requires_grad), dtype)
         return kept + sum(buffer.nbytes for buffer in self.denoiser.buffers())
+
+    def waiting_bytes(self, swap_blocks: int, dtype: torch.dtype) -> list[int]:
+        """Of what waits in host memory, for each block of which something does."""
+        chosen = swapped(self.denoiser.backbone.blocks, swap_blocks)
+        return [_bytes(frozen_matrices(block).values(), dtype) for block in chosen]
 
     @property
     def total(self) -> int:
@@ -135,8 +144,10 @@ class Network:
         return max(self.denoiser.backbone.blocks, key=_count)
 
 
-def memory_need(module: LongVideoModule, network: Network, machines: Machines, trial: DryRun) -> MemoryNeed:
-    """Of one GPU, with the activations of this dry run."""
+def memory_need(
+    module: LongVideoModule, network: Network, machines: Machines, trial: DryRun, swap_blocks: int | None = None
+) -> MemoryNeed:
+    """Of one GPU, with the activations of this dry run; `swap_blocks` are the module's if not given."""
     shards = machines.gpus if machines.sharded else 1
     trained = network.trainable.count
     own = machines.weights.itemsize
@@ -146,12 +157,14 @@ def memory_need(module: LongVideoModule, network: Network, machines: Machines, t
     gathered = (2 * block * machines.compute.itemsize + learns * block * FP32_BYTES) if shards > 1 else 0
     # Gradients are usually reduced once a video, after the last section; until then a rank keeps them whole.
     gradients = trained * own / (shards if machines.sync_every_section else 1)
+    waiting = network.waiting_bytes(module.swap_blocks if swap_blocks is None else swap_blocks, still)
     return MemoryNeed(
-        weights=(trained * own + network.frozen_bytes(still)) / shards,
+        weights=(trained * own + network.frozen_bytes(still) - sum(waiting)) / shards,
         gradients=gradients,
         optimizer=trial.state_bytes / shards,
         average=trained * own / shards if machines.averages else 0,
         gathered=gathered,
+        swapped=min(AT_ONCE, len(waiting)) * max(waiting, default=0),
         # the optimizer's step comes when activations are gone
         activations=max(trial.activation_bytes, trial.step_bytes / shards),
     )
@@ -218,6 +231,10 @@ def machines_for(trainer: dict[str, Any]) -> Machines:
 
 def _averages_on_gpu(callback: Mapping[str, Any]) -> bool:
     return callback["class_path"] == class_path(EMA) and not callback.get("init_args", {}).get("on_host")
+
+
+def _bytes(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> int:
+    return sum(p.nbytes if p.dtype == torch.uint8 else p.numel() * dtype.itemsize for p in parameters)
 
 
 def _count(module: nn.Module) -> int:

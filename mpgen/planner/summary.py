@@ -110,6 +110,9 @@ def _machine_lines(
     sections, batches = round(videos.mean_sections), module.accumulate_batches
     speed = pace(network, machines, chosen, assumed, sections, batches)
     received = traffic_bytes(network, machines, sections * batches)
+    waiting = sum(network.waiting_bytes(module.swap_blocks, module.frozen_dtype))
+    copied = waiting * sections * batches * (1 if network.trainable.head_only else 2)
+    swaps = f"; {waiting / GIB:.1f} GiB wait in host memory, {copied / 1e9:.3g} GB a step copied" if waiting else ""
     length = "how many steps is not said (--steps)"
     if videos.steps is not None:
         length = f"{videos.steps:,} steps: {videos.steps * speed.step / DAY_SECONDS:.2f} days"
@@ -117,7 +120,7 @@ def _machine_lines(
         "machines": f"{machines.gpus} GPU(s), weights {spread}",
         "assumed": f"{assumed.gpu} with {assumed.gpu_memory_gb:g} GB, {assumed.usable:.0%} of it usable; "
         f"{assumed.mfu:.0%} of {assumed.peak_flops / 1e12:g} TFLOP/s; {assumed.bandwidth_gb_s:g} GB/s between GPUs",
-        "memory": f"{need.total / GIB:.1f} GiB a GPU: {parts}; {_verdict(need, assumed)}",
+        "memory": f"{need.total / GIB:.1f} GiB a GPU: {parts}{swaps}; {_verdict(need, assumed)}",
         "traffic": f"{received / 1e9:.3g} GB to each GPU a step, {speed.traffic:.3g} s beside "
         f"{speed.compute:.3g} s of computing",
         "time": f"{speed.step:.3g} s a step of {videos.batch_size * batches * machines.gpus} video(s); {length}",
@@ -133,6 +136,8 @@ def _choices(
 ) -> Iterator[str]:
     """What a GPU would need with other settings, so that what does not fit can be made to."""
     settings: tuple[Recompute, ...] = ("none",) if network.trainable.head_only else tuple(RECOMPUTE)
+    if module.swap_blocks:
+        settings = ("full",)
     ways = {False: "ddp", True: f"fsdp2 over {machines.gpus}"} if machines.gpus > 1 else {False: "one GPU"}
     for recompute in settings:
         found = []
@@ -141,6 +146,11 @@ def _choices(
             need = memory_need(module, network, other, run(machines.precision, recompute))  # near enough for both
             found.append(f"{name} {need.total / GIB:.1f} GiB ({_verdict(need, assumed)})")
         yield f"model.recompute {recompute}: {', '.join(found)}"
+    blocks = len(network.denoiser.backbone.blocks)
+    if module.swap_blocks != blocks and any(network.waiting_bytes(blocks, module.frozen_dtype)):
+        whole = replace(machines, sharded=False)
+        need = memory_need(module, network, whole, run(machines.precision, "full"), blocks)
+        yield f"and model.swap_blocks {blocks}: {ways[False]} {need.total / GIB:.1f} GiB ({_verdict(need, assumed)})"
 
 
 def _verdict(need: MemoryNeed, assumed: Assumptions) -> str:

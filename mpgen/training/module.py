@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mpgen import caveats
 from mpgen.backbones.eight_bit import FORMATS, EightBit, store_blocks
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
+from mpgen.backbones.swapping import swap_blocks
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
 from mpgen.checkpoints.shipped import locate
 from mpgen.checkpoints.sources import PREFIX
@@ -63,6 +64,8 @@ class LongVideoModule(pl.LightningModule):
             and float8 halve that of the blocks' linear layers again, with a scale for each channel; the rest is in
             bfloat16.
         recompute: what blocks compute again in the backward pass to save memory: nothing, all that is cheap, or all.
+        swap_blocks: so many blocks keep their frozen weights in host memory, and on the GPU while they compute; for
+            LoRA on a backbone that does not fit. Wants recompute full.
         compile_blocks: lets torch.compile make kernels for the blocks; the first steps then take minutes.
         max_nonfinite: steps in a row that may be skipped because the gradient is not finite; then the run ends.
     """
@@ -86,6 +89,7 @@ class LongVideoModule(pl.LightningModule):
         seed: int = 0,
         frozen_dtype: Literal["float32", "bfloat16", "int8", "float8"] = "float32",
         recompute: Recompute = "none",
+        swap_blocks: int = 0,
         compile_blocks: bool = False,
         max_nonfinite: int = 10,
     ):
@@ -106,6 +110,7 @@ class LongVideoModule(pl.LightningModule):
         self.eight_bit: EightBit | None = frozen_dtype if frozen_dtype in FORMATS else None
         self.frozen_dtype = torch.float32 if frozen_dtype == "float32" else torch.bfloat16
         self.recompute = recompute
+        self.swap_blocks = swap_blocks
         self.compile_blocks = compile_blocks
         self.finite = FiniteSteps(max_nonfinite)
         self.distribution: Distribution = Replicated()  # a strategy may put another one here before the network is made
@@ -162,14 +167,24 @@ class LongVideoModule(pl.LightningModule):
             block.run = RECOMPUTE[self.recompute]
             if self.compile_blocks:
                 block.compile()  # in place, so that names stay
+        if self.swap_blocks:
+            self._swap_blocks(self.swap_blocks)
         self.distribution.place(self.denoiser)
 
     def _store_blocks(self, kind: EightBit) -> None:
-        if not self.distribution.takes_eight_bits:
+        if not self.distribution.keeps_layers:
             raise UserError(f"model.frozen_dtype {kind} with weights in shards: wanted bfloat16, or copies (ddp)")
         if self.init_from is None:
             raise UserError(f"model.frozen_dtype {kind} is for weights that come from a file: wanted model.init_from")
         store_blocks(self.denoiser.backbone, kind)
+
+    def _swap_blocks(self, count: int) -> None:
+        if self.recompute != "full" or self.compile_blocks or not self.distribution.keeps_layers:
+            raise UserError(
+                f"model.swap_blocks {count}: wanted model.recompute full, model.compile_blocks false and "
+                "copies (ddp) or one GPU"
+            )
+        swap_blocks(self.denoiser.backbone, count)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.make_optimizer([(n, p) for n, p in self.denoiser.named_parameters() if p.requires_grad])

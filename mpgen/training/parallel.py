@@ -32,8 +32,8 @@ BUCKET = 2**25  # gradients are averaged so many numbers at a time
 class Distribution(ABC):
     """What a step does differently when several processes share it."""
 
-    takes_eight_bits: ClassVar[bool] = True
-    """Whether frozen weights may be in 8 bits; shards would be gathered in another dtype."""
+    keeps_layers: ClassVar[bool] = True
+    """Whether frozen weights may be in 8 bits or wait in host memory; shards would be gathered in another dtype."""
 
     @abstractmethod
     def place(self, denoiser: Denoiser) -> None:
@@ -129,7 +129,7 @@ class Sharded(Distribution):
     compute_dtype: torch.dtype | None = None
     sync_every_section: bool = False
 
-    takes_eight_bits = False
+    keeps_layers = False
 
     def place(self, denoiser: Denoiser) -> None:
         # Noise levels must not be rounded, so inputs are not cast; autocast sees to them, as without shards.
