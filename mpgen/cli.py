@@ -104,6 +104,7 @@ COMMANDS: dict[str, Command | Group] = {
     ),
     "studio": Command("mpgen.studio.command", "studio", "make videos in a browser and watch them grow"),
     "evaluate": Command("mpgen.evaluation.command", "evaluate", "score videos: the paper's metrics, drift, proxies"),
+    "lab": Command("mpgen.lab.command", "lab", "ways to remember and to force, on one base and one budget"),
     "compare": Command("mpgen.comparison.command", "compare", "two runs: configs, curves and scores side by side"),
     "export": Command("mpgen.checkpoints.command", "export", "write a model as files that diffusers loads"),
     "data": Group(

@@ -25,7 +25,7 @@ data:
     val_videos: 2
     pixel_frames: [17, 33]
     length_weights: [1, 1]
-  batch_size: 4
+  batch_size: 2
   curriculum:
     class_path: mpgen.data.curriculum.Staged
     init_args:

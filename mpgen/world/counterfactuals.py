@@ -84,13 +84,20 @@ def questions(world: Path, section_frames: int) -> Iterator[Question]:
         if video.split != "val" or video.family not in FAMILIES:
             continue
         truth = load_truth(world / "truth" / f"{video.name}.json")
-        span = _last_return(truth)
-        if span is None:
-            continue
-        section = (span.first_seen - 1) // section_frames
-        shown = truth.objects[span.object_id].visible[1 + section * section_frames : 1 + (section + 1) * section_frames]
-        if len(shown) == section_frames and shown.mean() >= SHOWN:
-            yield Question(video.name, scene_of(settings, video), span, section, settings.size_px)
+        if (question := find_question(video.name, scene_of(settings, video), truth, section_frames)) is not None:
+            yield question
+
+
+def find_question(name: str, scene: Scene, truth: Truth, section_frames: int) -> Question | None:
+    """The question that a video asks; None if nothing is seen again early enough in a section to be expected."""
+    span = _last_return(truth)
+    if span is None:
+        return None
+    section = (span.first_seen - 1) // section_frames
+    shown = truth.objects[span.object_id].visible[1 + section * section_frames : 1 + (section + 1) * section_frames]
+    if len(shown) < section_frames or shown.mean() < SHOWN:
+        return None
+    return Question(name, scene, span, section, truth.size_px)
 
 
 def _last_return(truth: Truth) -> HiddenSpan | None:
