@@ -1,4 +1,4 @@
-"""The tables and figures of configs/ablation/README.md follow from the committed results."""
+"""The tables and figures of configs/ablation follow from the committed results."""
 
 import json
 import re
@@ -7,8 +7,12 @@ from statistics import mean, stdev
 
 import pytest
 
+from mpgen.lab.tables import read_results
+from mpgen.lab.tables import tables as tables_of
+
 ROOT = Path(__file__).parents[1]
-GUIDE = (ROOT / "configs" / "ablation" / "README.md").read_text(encoding="utf-8")
+LAB = ROOT / "configs" / "ablation" / "README.md"
+GUIDE = (ROOT / "configs" / "ablation" / "first_round.md").read_text(encoding="utf-8")
 REPRODUCED = ROOT / ".github" / "reproduce"
 RESULTS = json.loads((REPRODUCED / "results.json").read_text(encoding="utf-8"))["results"]
 COLUMNS = {
@@ -119,3 +123,11 @@ def test_ratios_of_drift_are_those_of_the_results():
         mean(r["scores"]["objects drift"] for r in RESULTS if r["row"] == row) for row in ("student_forcing_1", "all")
     )
     assert one_step / direct == pytest.approx(0.66, abs=0.02)
+
+
+def test_the_tables_of_the_laboratory_follow_from_its_answers():
+    shown = LAB.read_text(encoding="utf-8").partition("<!-- tables -->\n")[2].partition("\n<!-- end -->")[0]
+    folder = ROOT / ".github" / "lab"
+    floors = folder / "floors.json"
+    known = json.loads(floors.read_text(encoding="utf-8")) if floors.exists() else {}
+    assert shown == tables_of(read_results(folder / "results"), known)

@@ -146,7 +146,7 @@ SMALLER = {
 
 
 def test_the_first_pages_commands_run_in_order(fitted, monkeypatch):
-    """After its first, which `fitted` has run; tools/reproduce.py has tests of its own."""
+    """After its first, which `fitted` has run; mpgen lab has tests of its own."""
     folder, _, _ = fitted
     monkeypatch.chdir(folder)
     page = (ROOT / "README.md").read_text(encoding="utf-8")

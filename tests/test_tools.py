@@ -1,6 +1,5 @@
 """The tools that look into a model, on models whose answer is known."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -43,33 +42,6 @@ def model(trained):
     return load_for_generation(trained, torch.device("cpu"))
 
 
-def test_a_model_that_knows_what_comes_is_found_to_expect_it(world, model, monkeypatch):
-    import expected_identity as tool
-
-    def knows(model, scene, start, sections):
-        return tool.scene_latents(model, scene, len(sections) + 1, 32)[1][-1][0]
-
-    monkeypatch.setattr(tool, "_expected", knows)
-    answers = tool.expected_identities(model, world, 48)
-    assert {answer.name.split("_")[-1] for answer in answers} == {"curtain", "panback"}
-    for answer in answers:
-        assert (answer.expected_colour, answer.expected_shape) == (answer.colour, answer.shape)
-        assert answer.similarity == pytest.approx(1.0, abs=1e-4)
-        assert answer.hidden_seconds >= 1.0
-
-
-def test_expected_identity_says_what_it_found_and_where(world, trained, tmp_path, monkeypatch, capsys):
-    import expected_identity as tool
-
-    out = tmp_path / "out.json"
-    options = ["--world", str(world), "--ckpt_path", str(trained), "--output", str(out)]
-    monkeypatch.setattr(sys, "argv", ["expected_identity.py", *options])
-    tool.main()
-    found = json.loads(out.read_text())
-    assert found["videos"] == len(found["answers"]) > 0
-    assert str(out) in capsys.readouterr().out
-
-
 def test_at_no_noise_the_estimate_is_the_data_and_a_sample_is_not(world, model, monkeypatch):
     import carried_sharpness as tool
 
@@ -106,13 +78,6 @@ def test_a_strip_has_a_row_for_the_truth_and_for_each_folder(world, tmp_path, mo
     monkeypatch.setattr(sys, "argv", ["film_strip.py", *options[:-1], "0"])
     with pytest.raises(SystemExit, match="--videos 0, --columns 9: at least 1 and 2 are wanted"):
         tool.main()
-
-
-def test_a_folder_that_is_no_world_is_refused(tmp_path, model):
-    import expected_identity as tool
-
-    with pytest.raises(UserError, match="wanted a folder that `mpgen world` has finished"):
-        tool.expected_identities(model, tmp_path, 1)
 
 
 def test_damaged_videos_are_read_or_refused(tmp_path):

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from expected_identity import scene_latents, start_image
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,6 +31,8 @@ from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import Objective
 from mpgen.training.targets import NextSection
+from mpgen.world.render import render_scene
+from mpgen.world.scenes import Scene
 from mpgen.world.videos import scene_of, world_videos
 from mpgen.world.writer import load_settings
 
@@ -39,6 +40,21 @@ SIGMAS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
 TWICE = (0.9, 0.5)
 STEPS = (2, 5, 10)
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+
+
+def scene_latents(model: LoadedModel, scene: Scene, num_sections: int, size_px: int) -> tuple[Tensor, list[Tensor]]:
+    """The start image and so many sections, each `[1, c, t, h, w]`."""
+    frames = model.denoiser.layout.section_pixel_frames
+    shorter = scene.between(0, 1 + num_sections * frames)
+    clip = rearrange(torch.from_numpy(render_scene(shorter, size_px)), "t h w c -> 1 c t h w").float() / 127.5 - 1
+    latents = model.encoders.vae.encode(clip)
+    return latents[:, :, :1], list(latents[:, :, 1:].split(model.denoiser.layout.section, 2)) if num_sections else []
+
+
+def start_image(model: LoadedModel, scene: Scene) -> Float[Tensor, "1 3 h w"]:
+    """In [-1, 1], as the image encoder is given it."""
+    image = render_scene(scene.between(0, 1), model.height_px)[0]
+    return rearrange(torch.from_numpy(image), "h w c -> 1 c h w").float() / 127.5 - 1
 
 
 @dataclass

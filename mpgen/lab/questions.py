@@ -54,10 +54,10 @@ class Kind:
 # history of any row reaches 24 s.
 KINDS: MappingProxyType[str, Kind] = MappingProxyType(
     {
-        "same place": Kind("curtain", (3.4, 7.0), 20, 48, {"bounce_objects": (1, 4)}),
-        "same place, long": Kind("curtain", (15.0, 60.0), 80, 32, {"bounce_objects": (1, 3)}),
-        "from behind a wall": Kind("occlude", (3.4, 7.0), 30, 24, {"cue_seconds": 1.5}),
-        "after a pan": Kind("panback", (1.0, 4.0), 30, 24),
+        "same place": Kind("curtain", (3.4, 7.0), 20.0, 48, {"bounce_objects": (1, 4)}),
+        "same place, long": Kind("curtain", (15.0, 60.0), 80.0, 32, {"bounce_objects": (1, 3)}),
+        "from behind a wall": Kind("occlude", (3.4, 7.0), 30.0, 24, {"cue_seconds": 1.5}),
+        "after a pan": Kind("panback", (1.0, 4.0), 30.0, 24),
     }
 )
 
