@@ -18,6 +18,7 @@ from mpgen.backbones.layers import TimeEmbedding
 from mpgen.backbones.patches import pad_to_multiple
 from mpgen.backbones.recompute import Block
 from mpgen.backbones.rope import rotation_grid
+from mpgen.backbones.spread import Here, Spread
 from mpgen.conditioning import Conditioning, Widths
 from mpgen.tensors import FrameIndices, Latents, MaskedTokens, Rotation, Sigma, Tokens
 
@@ -147,6 +148,7 @@ class Backbone(nn.Module, ABC):
     """Patterns of the linear layers that usually get a LoRA adapter."""
 
     config: BackboneConfig
+    spread: Spread = Here()
 
     @property
     @abstractmethod

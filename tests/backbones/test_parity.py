@@ -11,6 +11,7 @@ import torch
 from mpgen.attention import using
 from mpgen.backbones.hunyuan import HunyuanConfig
 from mpgen.backbones.rope import flatten_rotation, no_rotation, pool_rotation, rotate, rotation_grid
+from mpgen.backbones.spread import Here
 from mpgen.checkpoints import load_released
 from mpgen.denoiser import DenoiserConfig
 from mpgen.sections import Forward
@@ -174,7 +175,7 @@ def test_a_double_stream_block_is_the_same(released, streams):
     video, condition, temb, mask, theirs, ours = streams
     wanted = model.transformer_blocks[1](video, condition, temb, mask, theirs)
     block = load(folder).backbone.transformer_blocks[1]
-    got = block(video, condition, temb[:, None], temb, ours, mask)
+    got = block(video, condition, temb[:, None], temb, ours, Here().attention(mask, ()))
     for one, other in zip(got, wanted, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
@@ -185,7 +186,7 @@ def test_a_single_stream_block_is_the_same(released, streams):
     wanted = torch.cat(model.single_transformer_blocks[1](video, condition, temb, mask, theirs), 1)
     block = load(folder).backbone.single_transformer_blocks[1]
     rotation = torch.cat([ours, no_rotation(2, 5, ours.shape[-1], ours.device)], 1)
-    got = block(torch.cat([video, condition], 1), temb[:, None], rotation, mask)
+    got = block(torch.cat([video, condition], 1), temb[:, None], rotation, Here().attention(mask, ()))
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
 
 

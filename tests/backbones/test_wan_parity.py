@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mpgen.backbones.rope import flatten_rotation, pool_rotation, rotate, rotation_grid
+from mpgen.backbones.spread import Here
 from mpgen.backbones.wan import WanConfig
 from mpgen.checkpoints import load_released
 from mpgen.denoiser import DenoiserConfig
@@ -175,7 +176,7 @@ def test_a_block_is_the_same(helios):
     temb = torch.cat([of_history.expand(-1, 6, -1, -1), of_section], 1)
     wanted = model.blocks[1](torch.cat([history, section], 1), text, temb, theirs, 12)
     block = load(folder).backbone.blocks[1]
-    got = torch.cat(block(history, section, of_history, of_section, ours, None, text, None), 1)
+    got = torch.cat(block(history, section, of_history, of_section, ours, Here().attention(None, ()), text, None), 1)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
 
 

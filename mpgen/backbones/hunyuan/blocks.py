@@ -18,9 +18,8 @@ from mpgen.backbones.layers import (
     split_heads,
 )
 from mpgen.backbones.recompute import Block
+from mpgen.backbones.spread import Attend
 from mpgen.tensors import Rotation, Tokens
-
-Mask = Bool[Tensor, "#b 1 #queries keys"] | None
 
 
 class RefinerBlock(nn.Module):
@@ -121,7 +120,7 @@ class DoubleStreamBlock(Block):
         video_temb: TimeEmbedding,
         temb: Float[Tensor, "b d"],
         rotation: Rotation,
-        mask: Mask,
+        attention: Attend,
     ) -> tuple[Tokens, Float[Tensor, "b m d"]]:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.norm1(video_temb)
         c_shift_a, c_scale_a, c_gate_a, c_shift_m, c_scale_m, c_gate_m = self.norm1_context(temb)
@@ -129,7 +128,7 @@ class DoubleStreamBlock(Block):
         of_video = self.attn.qkv(modulate(video, shift_a, scale_a), rotation)
         of_condition = self.attn.added_qkv(modulate(condition, c_shift_a, c_scale_a))
         query, key, value = (torch.cat(pair, 2) for pair in zip(of_video, of_condition, strict=True))
-        mixed = attend(query, key, value, mask)
+        mixed = attention(query, key, value)
 
         n = video.shape[1]
         video = torch.addcmul(video, gate_a, self.attn.to_out[0](mixed[:, :n]))
@@ -150,9 +149,9 @@ class SingleStreamBlock(Block):
         self.proj_mlp = nn.Linear(width, hidden)
         self.proj_out = nn.Linear(width + hidden, width)
 
-    def compute(self, x: Tokens, temb: TimeEmbedding, rotation: Rotation, mask: Mask) -> Tokens:
+    def compute(self, x: Tokens, temb: TimeEmbedding, rotation: Rotation, attention: Attend) -> Tokens:
         shift, scale, gate = self.norm(temb)
         inner = modulate(x, shift, scale)
-        mixed = attend(*self.attn.qkv(inner, rotation), mask)
+        mixed = attention(*self.attn.qkv(inner, rotation))
         hidden = F.gelu(self.proj_mlp(inner), approximate="tanh")
         return torch.addcmul(x, gate, self.proj_out(torch.cat([mixed, hidden], -1)))

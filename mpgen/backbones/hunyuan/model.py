@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mpgen.attention import Mask
 from mpgen.backbones.base import Backbone, Context, Rows, TimeEmbedding
 from mpgen.backbones.hunyuan import keymap
-from mpgen.backbones.hunyuan.blocks import DoubleStreamBlock, Mask, SingleStreamBlock, TokenRefiner
+from mpgen.backbones.hunyuan.blocks import DoubleStreamBlock, SingleStreamBlock, TokenRefiner
 from mpgen.backbones.hunyuan.config import HunyuanConfig
 from mpgen.backbones.hunyuan.patches import HistoryEmbed, PatchEmbed, unpatchify
 from mpgen.backbones.hunyuan.released import released_card, released_state
@@ -136,9 +137,12 @@ class Hunyuan(Backbone):
         self, noisy: Latents, sigma: Sigma, context: Context, conditioning: Conditioning
     ) -> tuple[Tokens, TimeEmbedding]:
         frames, rows, columns = self.grid(noisy)
-        video = torch.cat([context.tokens, self.x_embedder(noisy)], 1)
+        section = self.x_embedder(noisy)
+        num_context, num_section = context.tokens.shape[1], section.shape[1]
         own_rotation = flatten_rotation(self.rotation_grid(context.section_indices, rows, columns))
-        rotation = torch.cat([context.rotation, own_rotation], 1)
+        history = self.spread.split(context.tokens)
+        video = torch.cat([history, self.spread.split(section)], 1)
+        rotation = torch.cat([self.spread.split(context.rotation), self.spread.split(own_rotation)], 1)
 
         per_video = sigma if sigma.ndim == 1 else sigma.mean(1)
         scale = torch.full_like(per_video, conditioning.guidance_scale * TIMESTEPS)
@@ -151,18 +155,20 @@ class Hunyuan(Backbone):
             of_section = of_frames.repeat_interleave(rows * columns, 1)
             level = per_video if context.sigma is None else torch.full_like(per_video, context.sigma)
             of_context = self.time_text_embed(level[:, None] * TIMESTEPS, scale, conditioning.pooled)
-            of_video = torch.cat([of_context.expand(-1, context.tokens.shape[1], -1), of_section], 1)
+            of_video = torch.cat([of_context.expand(-1, history.shape[1], -1), self.spread.split(of_section)], 1)
 
         # Padding that every text has is cropped instead of masked.
         longest = int(conditioning.text_mask.sum(1).max())
         text, text_mask = conditioning.text[:, :longest], conditioning.text_mask[:, :longest]
         refined = self.context_embedder(text, per_video * TIMESTEPS, text_mask)
         condition = torch.cat([self.image_projection(conditioning.image), refined], 1)
-        mask = self._key_mask(context.mask, len(own_rotation[0]) + conditioning.image.shape[1], text_mask)
+        mask = self._key_mask(context.mask, num_section + conditioning.image.shape[1], text_mask)
         mask = self._causal(mask, context.blocks, condition.shape[1])
+        attention = self.spread.attention(mask, (num_context, num_section, condition.shape[1]))
 
+        condition = self.spread.split(condition)
         for block in self.transformer_blocks:
-            video, condition = block(video, condition, of_video, temb[:, 0], rotation, mask)
+            video, condition = block(video, condition, of_video, temb[:, 0], rotation, attention)
 
         num_video = video.shape[1]
         both = torch.cat([video, condition], 1)
@@ -171,8 +177,8 @@ class Hunyuan(Backbone):
         if of_video.shape[1] > 1:
             of_both = torch.cat([of_video, temb.expand(-1, condition.shape[1], -1)], 1)
         for block in self.single_transformer_blocks:
-            both = block(both, of_both, rotation, mask)
-        return both[:, context.tokens.shape[1] : num_video], of_section
+            both = block(both, of_both, rotation, attention)
+        return self.spread.gather(both[:, history.shape[1] : num_video], num_section), of_section
 
     def head(self, tokens: Tokens, temb: TimeEmbedding, grid: tuple[int, int, int]) -> Latents:
         """The last norm and the output layer: the two layers that stage 2 trains, in the precision of their weights."""

@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpgen.attention import attend
 from mpgen.backbones.layers import FeedForward, RMSNorm, split_heads
 from mpgen.backbones.recompute import Block
 from mpgen.backbones.rope import rotate
+from mpgen.backbones.spread import Attend
 from mpgen.backbones.wan.config import EPS
 from mpgen.tensors import Tokens
-
-Mask = Bool[Tensor, "#b 1 #queries keys"] | None
 
 
 class Once:
@@ -88,7 +87,7 @@ class WanBlock(Block):
         of_history: Float[Tensor, "b 1 6 d"],
         of_section: Float[Tensor, "b #n 6 d"],
         rotation: Float[Tensor, "b m+n r"],
-        mask: Mask,
+        attention: Attend,
         text: Float[Tensor, "b l d"],
         kept: Once | None,
     ) -> tuple[Float[Tensor, "b m d"], Float[Tensor, "b n d"]]:
@@ -100,7 +99,7 @@ class WanBlock(Block):
             of_history: the time step's part in the modulation of the history.
             of_section: the same of the section, or of each of its tokens.
             rotation: rotary positions of both.
-            mask: which of both may be attended to.
+            attention: of both to both.
             text: what the section reads; unused where `kept` has its keys and values already.
             kept: keeps them, for forwards without a gradient; None to make them anew.
         """
@@ -110,7 +109,7 @@ class WanBlock(Block):
 
         inner = torch.cat([modulated(history, *history_parts[:2]), modulated(section, *section_parts[:2])], 1)
         keys, values = self.attn1.keys_values(inner)
-        mixed = attend(rotate(self.attn1.queries(inner), rotation), rotate(keys, rotation), values, mask)
+        mixed = attention(rotate(self.attn1.queries(inner), rotation), rotate(keys, rotation), values)
         mixed = self.attn1.to_out[0](mixed)
         history = gated(history, history_parts[2], mixed[:, :num_history])
         section = gated(section, section_parts[2], mixed[:, num_history:])

@@ -10,12 +10,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mpgen.attention import Mask
 from mpgen.backbones.base import Backbone, Context, Rows, TimeEmbedding
 from mpgen.backbones.layers import Mlp, sinusoid
 from mpgen.backbones.patches import tile_kernel
 from mpgen.backbones.rope import flatten_rotation
 from mpgen.backbones.wan import keymap
-from mpgen.backbones.wan.blocks import Mask, Once, WanBlock, modulated
+from mpgen.backbones.wan.blocks import Once, WanBlock, modulated
 from mpgen.backbones.wan.config import WanConfig
 from mpgen.backbones.wan.released import released_card
 from mpgen.conditioning import Conditioning
@@ -151,10 +152,11 @@ class Wan(Backbone):
         self, noisy: Latents, sigma: Sigma, context: Context, conditioning: Conditioning
     ) -> tuple[Tokens, TimeEmbedding]:
         _, rows, columns = self.grid(noisy)
-        history = context.tokens
-        section = rearrange(self.patch_embedding(noisy), "b d t y x -> b (t y x) d")
+        whole = rearrange(self.patch_embedding(noisy), "b d t y x -> b (t y x) d")
+        num_context, num_section = context.tokens.shape[1], whole.shape[1]
         own_rotation = flatten_rotation(self.rotation_grid(context.section_indices, rows, columns))
-        rotation = torch.cat([context.rotation, own_rotation], 1)
+        history, section = self.spread.split(context.tokens), self.spread.split(whole)
+        rotation = torch.cat([self.spread.split(context.rotation), self.spread.split(own_rotation)], 1)
 
         of_section = sigma[:, None] if sigma.ndim == 1 else sigma
         level = torch.full_like(of_section[:, :1], HISTORY_SIGMA if context.sigma is None else context.sigma)
@@ -164,12 +166,13 @@ class Wan(Backbone):
         temb, history_parts, section_parts = temb[:, 1:], parts[:, :1], parts[:, 1:]
         if sigma.ndim == 2:  # a level for each frame, so for each of its tokens
             temb, section_parts = (of.repeat_interleave(rows * columns, 1) for of in (temb, section_parts))
+            section_parts = self.spread.split(section_parts)
 
-        mask = _mask(context, section.shape[1])
+        attention = self.spread.attention(_mask(context, num_section), (num_context, num_section))
         kept = conditioning.kept if isinstance(conditioning, _ForSteps) else [None] * len(self.blocks)
         for block, own in zip(self.blocks, kept, strict=True):
-            history, section = block(history, section, history_parts, section_parts, rotation, mask, text, own)
-        return section, temb
+            history, section = block(history, section, history_parts, section_parts, rotation, attention, text, own)
+        return self.spread.gather(section, num_section), temb
 
     def head(self, tokens: Tokens, temb: TimeEmbedding, grid: tuple[int, int, int]) -> Latents:
         """The last norm and the output layer: the two that stage 2 trains, in the precision of their weights."""
