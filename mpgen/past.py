@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mpgen.backbones.base import Backbone, Context
 from mpgen.conditioning import Conditioning
-from mpgen.memory.base import Psi
+from mpgen.memory.base import Remembered
+from mpgen.memory.controls import OWN, OtherVideo, controlled
 from mpgen.memory.framepack import History, pack_history
 from mpgen.schedule import Schedule
 from mpgen.sections import FrameIndex
@@ -36,14 +37,14 @@ class Past:
     frame_index: FrameIndex
     schedule: Schedule
     history: History
-    psi: Psi | None
+    psi: Remembered | None
 
     def after(self, section: Latents) -> "Past":
         """The past once `section` is part of it; no gradient flows into the section."""
         section = section.detach()
         history, psi = self.history.append(section), self.psi
         if psi is not None and self.history.blank:
-            psi = Psi.begin(psi.memory, psi.conditioning, history.start, psi.keep)
+            psi = psi.anew(start=history.start)
         return replace(self, history=history, psi=None if psi is None else psi.after(section))
 
     def pack(self, num_sections: int = 1) -> Context:
@@ -70,7 +71,15 @@ class Past:
         """The same with the memory made anew from all `sections` so far, under another conditioning."""
         if self.psi is None:
             return self
-        psi = Psi.begin(self.psi.memory, conditioning, self.psi.start, self.psi.keep)
+        psi = self.psi.anew(conditioning)
         for section in sections:
-            psi = psi.after(section.to(self.psi.start))
+            psi = psi.after(section.to(self.history.start))
         return replace(self, psi=psi)
+
+    def controlled(self, control: str, other: OtherVideo | None = None) -> "Past":
+        """The same, before any section, with psi made as a control of `mpgen.memory.controls` has it.
+
+        Raises:
+            UserError: there is no psi, no such control, or it wants another video.
+        """
+        return self if control == OWN else replace(self, psi=controlled(self.psi, control, other))

@@ -123,6 +123,7 @@ def _generate(
     made_in = asked_order or type(model.denoiser.layout)
     start.check_order(made_in)
     jobs = start.jobs(Making(model, size, weights.any_size, output, made_in, denoising.seed))
+    jobs = denoising.controlled(model, jobs)
     samplings = [denoising.of(model, job, weights.shift) for job in jobs]
     if not start.makes_many:
         _warn_of_start(model, jobs[0])

@@ -1,6 +1,8 @@
 """How a video is denoised, as options: the sampler by its name, and what it does."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Literal
@@ -12,8 +14,11 @@ from mpgen.flow import shift_for_tokens
 from mpgen.generation.caches import CACHES, Caching
 from mpgen.generation.pipeline import Job
 from mpgen.generation.rollout import Sampling
+from mpgen.memory.controls import CONTROLS, OTHER_VIDEO, OWN
 from mpgen.options import Options, choose
 from mpgen.sampling import SAMPLERS, check_pyramid, helios_distilled
+from mpgen.video.clips import decode_clip
+from mpgen.video.opening import read_metadata
 
 STEPS = 10
 MAX_STEPS = 1000  # noise levels that the released networks were trained with
@@ -42,6 +47,9 @@ class Denoising(Options):
             mag_calibrate, which skips none and measures those.
         cache_threshold: how much change is still taken for little; 0.05 for first_block and 0.06 for mag if not given.
         mag_ratios: the JSON beside a video that was made with --cache mag_calibrate.
+        memory_control: for a claim about memory, its control: psi of another video (other_video), frozen after the
+            first window, of the windows in shuffled order, or removed. The memory's own if not given.
+        memory_video: the other video; without it that of the next of several videos, as far as it is given.
     """
 
     sampler: str | None = None
@@ -54,6 +62,8 @@ class Denoising(Options):
     cache: str | None = None
     cache_threshold: float | None = None
     mag_ratios: Path | None = None
+    memory_control: str = OWN
+    memory_video: Path | None = None
 
     def __post_init__(self) -> None:
         if self.sampler is not None:
@@ -67,6 +77,40 @@ class Denoising(Options):
         if self.guidance_scale is not None and not (isfinite(self.guidance_scale) and self.guidance_scale >= 0):
             raise UserError(f"--guidance_scale {self.guidance_scale:g}: wanted 0 or more")
         self._caching()
+        if self.memory_control != OWN:
+            choose(CONTROLS, self.memory_control, f"--memory_control {self.memory_control}")
+        if self.memory_video is not None and self.memory_control != OTHER_VIDEO:
+            raise UserError(f"--memory_video belongs to --memory_control {OTHER_VIDEO}: wanted both, or neither")
+        if self.memory_video is not None and not self.memory_video.is_file():
+            raise UserError(f"--memory_video {self.memory_video} does not exist, or is no file")
+
+    def controlled(self, model: LoadedModel, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs, each with the video whose memory it gets.
+
+        Raises:
+            UserError: there is no other video, or no memory.
+        """
+        if self.memory_control != OWN and model.denoiser.memory is None:
+            raise UserError(f"--memory_control {self.memory_control}: wanted a model with a long-term memory")
+        if self.memory_control != OTHER_VIDEO:
+            return list(jobs)
+        if self.memory_video is None and len(jobs) == 1:
+            raise UserError(f"--memory_control {OTHER_VIDEO}: wanted --memory_video, of which the memory is made")
+        following = [*jobs[1:], jobs[0]]
+        return [
+            replace(job, other=after if self.memory_video is None else self._other(model, job))
+            for job, after in zip(jobs, following, strict=True)
+        ]
+
+    def _other(self, model: LoadedModel, job: Job) -> Job:
+        """The video at the size of the job, with the prompt that it says it was made with, if any."""
+        assert self.memory_video is not None
+        frames = decode_clip(self.memory_video, model.fps, *job.size_px)
+        try:
+            prompt = json.loads(read_metadata(self.memory_video).get("comment", ""))["prompt"]
+        except (ValueError, KeyError, TypeError):
+            prompt = ""
+        return Job(str(prompt), frames[0], frames[1:], 0, self.memory_video)
 
     def of(self, model: LoadedModel, job: Job, usual_shift: float | Literal["auto"]) -> Sampling:
         """What the rollout of a job is asked for."""
@@ -102,6 +146,7 @@ class Denoising(Options):
             self._caching(),
             model.card.get("negative_memory", True) if self.negative_memory is None else self.negative_memory,
             first_times=2 if sampler is helios_distilled else 1,
+            memory_control=self.memory_control,
         )
 
     def _check_distilled(self, model: LoadedModel, job: Job, steps: int, scale: float) -> None:

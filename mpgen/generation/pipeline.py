@@ -30,6 +30,7 @@ from mpgen.generation.rollout import Sampling, Script, rollout
 from mpgen.generation.scripted import Scripted
 from mpgen.generation.store import LatentStore
 from mpgen.generation.watching import Steps, Watcher
+from mpgen.memory.controls import OtherVideo
 from mpgen.sections import ORDERS, Forward, Layout
 from mpgen.tensors import Clip, Latents, Still
 from mpgen.video.writing import VideoWriter
@@ -52,6 +53,7 @@ class Job:
         order: which sections come first, see `mpgen.sections.ORDERS`.
         prompts: texts by the time in the video, or given while it is made, in place of `prompt`.
         blank_px: height and width of a video without a start.
+        other: another video, of which start and known frames are remembered in place of this one's: a control.
     """
 
     prompt: str
@@ -63,6 +65,7 @@ class Job:
     order: type[Layout] = Forward
     prompts: Prompts | LivePrompts | None = None
     blank_px: tuple[int, int] | None = None
+    other: "Job | None" = None
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -176,7 +179,7 @@ def stream_frames(
         first = conditionings[0]
         sections = rollout(
             model.denoiser, start, first, job.num_sections, sampling, known, layout, end, script, forwards,
-            blank=job.start is None, watcher=watcher,
+            blank=job.start is None, watcher=watcher, other=_other_video(model, job.other, device),
         )  # fmt: skip
         clips = stream_clips(
             model.encoders.vae,
@@ -260,6 +263,14 @@ def _known_sections(model: LoadedModel, job: Job, device: torch.device) -> list[
     return [model.encoders.vae.encode(clip)[:, :, before:].float() for clip in clips]
 
 
+def _other_video(model: LoadedModel, other: Job | None, device: torch.device) -> OtherVideo | None:
+    if other is None or other.start is None:
+        return None
+    conditioning = model.encoders.conditioning([other.prompt], to_clip(other.start[None]).to(device)[:, :, 0])
+    sections = tuple(_known_sections(model, other, device))
+    return OtherVideo(conditioning.to(device), _encode_still(model, other.start, device), sections)
+
+
 def _conditionings(
     model: LoadedModel, job: Job, layout: Layout, num_known: int, device: torch.device, negative: str | None
 ) -> Sequence[Conditioning]:
@@ -331,6 +342,7 @@ def _card(model: LoadedModel, job: Job, sampling: Sampling) -> dict:
         "end_image": job.end is not None,
         "prompts": None if job.prompts is None else job.prompts.plain(),
         "context_frames": job.num_given,
+        "memory_of": None if job.other is None else str(job.other.output),
         "checkpoint": {"path": str(model.path), "steps": model.steps},
         "model": model.card,
     }

@@ -13,6 +13,7 @@ from mpgen.generation.caches import Caching, Forwards, cached
 from mpgen.generation.guidance import guided_velocity
 from mpgen.generation.store import LatentStore
 from mpgen.generation.watching import Watched, Watcher
+from mpgen.memory.controls import OWN, OtherVideo
 from mpgen.past import Past
 from mpgen.sampling import Sampler
 from mpgen.schedule import Stage
@@ -34,6 +35,7 @@ class Sampling:
         cache: skips forwards that would change little; None for none.
         negative_memory: whether the branch that guidance leads away from reads the long-term memory too.
         first_times: the first section takes so many times the steps, as Helios-Distilled's.
+        memory_control: what psi is made of in place of the video's own windows: see `mpgen.memory.controls`.
     """
 
     sampler: Sampler
@@ -45,6 +47,7 @@ class Sampling:
     cache: Caching | None = None
     negative_memory: bool = True
     first_times: int = 1
+    memory_control: str = OWN
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def rollout(
     forwards: Forwards | None = None,
     blank: bool = False,
     watcher: Watcher | None = None,
+    other: OtherVideo | None = None,
 ) -> Iterator[Latents]:
     """The sections of a video, each as soon as it is clean.
 
@@ -91,6 +95,7 @@ def rollout(
         forwards: counts what a cache skips.
         blank: there is no start image, and `start` is zeros.
         watcher: callbacks during generation, such as after every forward pass.
+        other: whose psi is taken under the memory control other_video.
     """
     forwards = Forwards() if forwards is None else forwards
     dtype = next(denoiser.parameters()).dtype
@@ -99,6 +104,7 @@ def rollout(
     remembers = denoiser.memory is not None
     prompt = _Prompt(conditioning.guided(sampling.guidance_scale), dtype, script, remembers)
     past = denoiser.begin(start, prompt.conditioning, layout=layout, end=end, blank=blank)
+    past = past.controlled(sampling.memory_control, None if other is None else other.to(dtype))
     for section in known:
         past = past.after(section.to(dtype))
         prompt.keep(section)

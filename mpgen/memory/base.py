@@ -61,8 +61,24 @@ class MemoryConfig(metaclass=ABCMeta):
         """The layers, for a backbone of these sizes."""
 
 
+class Remembered(ABC):
+    """What a video's past carries of its long-term memory: `Psi`, or a control in its place (`memory.controls`)."""
+
+    @abstractmethod
+    def after(self, section: Latents) -> "Remembered":
+        """The same after `section`, which is detached."""
+
+    @abstractmethod
+    def tokens(self) -> MaskedTokens:
+        """psi now, as the backbone attends to it."""
+
+    @abstractmethod
+    def anew(self, conditioning: Conditioning | None = None, start: Still | None = None) -> "Remembered":
+        """The same before any section, under another conditioning or from another start image."""
+
+
 @dataclass(frozen=True)
-class Psi:
+class Psi(Remembered):
     """psi as a value, with the latest sections kept apart so that gradients can flow through them.
 
     `base` has no gradient. Reading replays `sections` on it, so a section's loss reaches the memory's layers through
@@ -97,11 +113,13 @@ class Psi:
         return self._updated(psi, self.sections)
 
     def tokens(self) -> MaskedTokens:
-        """psi now, as the backbone attends to it."""
         return self.memory.tokens(self.read(), self.start)
 
+    def anew(self, conditioning: Conditioning | None = None, start: Still | None = None) -> "Psi":
+        conditioning = self.conditioning if conditioning is None else conditioning
+        return Psi.begin(self.memory, conditioning, self.start if start is None else start, self.keep)
+
     def after(self, section: Latents) -> "Psi":
-        """psi after `section`, which is detached."""
         longer = replace(self, sections=(*self.sections, section.detach()))
         return longer if longer._num_replayed <= self.keep else longer._folded()
 

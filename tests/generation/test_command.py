@@ -12,7 +12,7 @@ from mpgen.data.suite import read_suite
 from mpgen.errors import UserError
 from mpgen.evaluation.suite import find_videos
 from mpgen.flow import shift_for_tokens
-from mpgen.generation import command
+from mpgen.generation import command, pipeline
 from mpgen.generation.sizes import OwnSize
 from mpgen.generation.starts.base import Making
 from mpgen.generation.starts.scene import FromScene
@@ -106,6 +106,20 @@ def test_witnesses_see_all_until_the_object_has_hidden(trained, tmp_path, world)
         assert np.abs(read_video(path)[:known].astype(int) - truth[:known]).mean() < 6
 
 
+def test_a_video_may_be_made_with_another_ones_memory(trained, tmp_path, world, count_calls):
+    """Of a world, the next one's; alone, that of a video which is named."""
+    control = {"memory_control": "other_video", "seconds": 0.1, "steps": 1}
+    generate(tmp_path / "made", trained, world=world, num_videos=2, **control)
+    first, second = sorted((tmp_path / "made").glob("*.mp4"))
+    assert json.loads(first.with_suffix(".json").read_text())["memory_of"] == str(second)
+
+    given, remembered = world / "videos" / second.name, count_calls(pipeline, "OtherVideo")
+    generate(tmp_path / "own.mp4", trained, scene="bounce", memory_video=given, **control)
+    card = json.loads((tmp_path / "own.json").read_text())
+    assert (card["sampling"]["memory_control"], card["memory_of"]) == ("other_video", str(given))
+    assert len(remembered[0][2]) == 8  # sections of 8 frames in 65
+
+
 def test_all_may_be_given_until_the_section_in_which_a_thing_comes_back(trained, tmp_path):
     world = tmp_path / "world"
     settings = WorldSettings(32, 24, 0, 2, (121,), families={"occlude": 1.0}, hidden_seconds=(0.2, 0.3))
@@ -166,7 +180,7 @@ def test_a_suite_that_cannot_be_made_names_the_row(trained, tmp_path, picture, r
     assert not (tmp_path / "made").exists()
 
 
-PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts", "model")
+PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts", "model", "memory_video")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +206,10 @@ PATHS = ("image", "output", "ckpt_path", "end_image", "continue_from", "prompts"
         ({"scene": "bounc"}, "--scene bounc: did you mean 'bounce'"),
         ({"scene": "bounce", "sampler": "eular"}, "--sampler eular: did you mean 'euler'"),
         ({"scene": "bounce", "order": "f2"}, "--order f2"),
+        ({"scene": "bounce", "memory_control": "frozn"}, "--memory_control frozn: did you mean 'frozen'"),
+        ({"scene": "bounce", "memory_control": "other_video"}, "--memory_control other_video: wanted --memory_video"),
+        ({"scene": "bounce", "memory_control": "other_video", "memory_video": "none.mp4"}, r"none\.mp4 does not exist"),
+        ({"scene": "bounce", "memory_video": "x.mp4"}, "--memory_video belongs to --memory_control other_video"),
         ({"scene": "bounce", "seed": -5}, "--seed -5"),
         ({"scene": "bounce", "shift": 0.0}, "--shift 0"),
         ({"scene": "bounce", "seconds": 1e12}, r"--seconds 1e\+12"),
