@@ -3,12 +3,13 @@
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import yaml
 
 from mpgen.errors import UserError
-from mpgen.lab.command import Bench
+from mpgen.lab.command import Bench, lab
 from mpgen.lab.rows import read_row
 from mpgen.lab.running import Steps
 
@@ -72,3 +73,31 @@ def test_the_commands_lay_a_row_over_what_is_shared(tmp_path):
     configs = [word.rsplit("/", 1)[-1] for before, word in pairwise(words) if before == "--config"]
     assert configs == ["quickstart.yaml", "shared.yaml", "all.yaml"]
     assert words[-6:] == ("--model.seed", "2", "--data.seed", "2", "--model.init_from", "y")
+
+
+TINY = """
+data:
+  manifest: data/lab/manifest.csv
+  batch_size: 2
+  world: {train_videos: 6}
+  curriculum: {class_path: mpgen.data.curriculum.Excerpts, init_args: {stages: [[2, 3, 2, 2]]}}
+trainer:
+  val_check_interval: 2
+  callbacks:
+    - class_path: mpgen.training.callbacks.ema.EMA
+    - {class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {every_n_train_steps: 1, save_last: true}}
+"""
+
+
+@pytest.mark.slow
+def test_rows_are_trained_and_asked_and_the_same_command_finds_them_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    options = {"rows": ("f1_ct", "all"), "seeds": (0,), "output": Path("lab"), "overlay": (Path("tiny.yaml"),)}
+    lab(**options, most=1)
+    first = (tmp_path / "lab" / "table.md").read_text()
+    assert "| all | 1 | 212 |" in first
+    assert "ask_all_seed0" in capsys.readouterr().out
+    lab(**options, most=1)
+    assert "ask" not in capsys.readouterr().out.split("**Recall")[0]
+    assert (tmp_path / "lab" / "table.md").read_text() == first
