@@ -5,7 +5,7 @@ psi itself is a value that the caller carries from section to section, see `Psi`
 """
 
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,7 +34,7 @@ class LongTermMemory(nn.Module, ABC):
 
     def updates(
         self, psi: MaskedTokens, sections: Sequence[Latents], conditioning: Conditioning
-    ) -> Iterator[MaskedTokens]:
+    ) -> Iterable[MaskedTokens]:
         """psi after each of several sections in a row: one `update` after another, unless it is faster together."""
         for section in sections:
             psi = self.update(psi, section, conditioning)

@@ -14,7 +14,7 @@ image can read such a memory; what is worth keeping is then learned.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -257,22 +257,24 @@ class SemanticPack(LongTermMemory):
 
     def update(self, psi: MaskedTokens, section: Latents, conditioning: Conditioning) -> MaskedTokens:
         """psi(n+1) = Squeeze(psi(n), Memorize(x(n)))."""
-        return next(self.updates(psi, (section,), conditioning))
+        return self.updates(psi, (section,), conditioning)[0]
 
-    def updates(
-        self, psi: MaskedTokens, sections: Sequence[Latents], conditioning: Conditioning
-    ) -> Iterator[MaskedTokens]:
-        """The same for several sections: Memorize, which looks at one window at a time, gets them as one batch."""
+    def updates(self, psi: MaskedTokens, sections: Sequence[Latents], conditioning: Conditioning) -> list[MaskedTokens]:
+        """The same for several sections: Memorize, which looks at one window at a time, gets them as one batch.
+
+        A list and not a generator, which would run when layers in shards are no longer whole.
+        """
         if not sections:
-            return
+            return []
         windows, anchor = (
             self.memorize(torch.cat(list(sections))).chunk(len(sections)),
             partial(self.anchor, conditioning),
         )
-        squeeze = self._squeeze(windows[0], conditioning.start)
+        squeeze, found = self._squeeze(windows[0], conditioning.start), []
         for window in windows:
             psi = self.config.structure.update(squeeze, window, psi, anchor)
-            yield psi
+            found.append(psi)
+        return found
 
     def _squeeze(self, window: MaskedTokens, start: Still | None) -> Callable[..., MaskedTokens]:
         """Squeeze for windows like this one; it knows the start image where windows ask."""

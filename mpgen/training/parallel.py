@@ -154,7 +154,7 @@ class Sharded(Distribution):
             register_fsdp_forward_method(backbone, method)
         if memory is not None:
             shard(memory)
-            for method in ("seed", "update", "tokens"):
+            for method in ("seed", "update", "updates", "tokens"):
                 register_fsdp_forward_method(memory, method)
 
     def check_forwards(self, num_sections: int, step: int, device: torch.device) -> None:
