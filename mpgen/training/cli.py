@@ -23,13 +23,13 @@ import mpgen.training.optimizers
 import mpgen.training.schedule
 import mpgen.training.strategies  # noqa: F401 - and gives Lightning the names ddp and fsdp2
 from mpgen.atomic import replacing
-from mpgen.checkpoints.sources import PREFIX
 from mpgen.configs import missing_file, read_sources
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
 from mpgen.faults import explain, innermost, list_classes, refuse_nulls
 from mpgen.parser import spell_flags
+from mpgen.training.callbacks.final_state import FinalState
 from mpgen.training.callbacks.panels import Panels
 from mpgen.training.callbacks.preemption import STOPPED, Preemption, last_checkpoint
 from mpgen.training.callbacks.progress import ClosingWords, ResumedProgressBar
@@ -40,8 +40,9 @@ from mpgen.training.checkpointing import Found, RunCheckpoints, kept, latest_who
 from mpgen.training.logs import as_list, loggers
 from mpgen.training.module import LongVideoModule
 from mpgen.training.optimizers import AdamW8bit
-from mpgen.training.ownership import changed_identity, owned
+from mpgen.training.ownership import changed_identity, changed_settings, owned
 from mpgen.training.parameters import select_trainable
+from mpgen.training.resuming import check_fits
 from mpgen.training.trainer_flags import check_trainer
 
 # What follows from what: the key on the left cannot be given.
@@ -61,11 +62,12 @@ MANIFEST = (
 )
 
 # Lightning's remarks that ask nothing of the user, by their beginnings: what the machine lacks, advertisements ...
-CHATTER = ("GPU available:", "TPU available:", "💡 Tip:")
+CHATTER = ("GPU available:", "TPU available:", "💡 Tip:", "`weights_only` was not set")
 # ... workers that a cached data set does not need; a checkpoint after the step, which is what we want; a folder that
 # is not empty because the run goes on; and Lightning's use of a torch function that has a new name.
 WARNINGS = (
     r".*does not have many workers",
+    r"The dirpath has changed from",  # the run was copied: what follows from it is in FinalState
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
     r"Checkpoint directory .* exists and is not empty",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
@@ -149,7 +151,7 @@ class MpgenCLI(LightningCLI):
     @cached_property
     def config_text(self) -> str:
         """The resolved config as YAML."""
-        return self.parser.dump(self.config, skip_unset=False)
+        return self.options.dump(self.config[self.subcommand], skip_unset=False)
 
     @property
     def trainer_settings(self) -> dict[str, Any]:
@@ -204,7 +206,7 @@ class MpgenCLI(LightningCLI):
         config["plugins"] = [*as_list(config["plugins"]), RunCheckpoints()]
         watched = [] if any(isinstance(c, Watch) for c in given) else [Watch()]
         record = Record(lambda: self.config_text)
-        own = [*watched, Throughput(), Panels(), self.closing_words, record, Preemption()]
+        own = [*watched, Throughput(), Panels(), self.closing_words, record, Preemption(), FinalState()]
         if config["enable_progress_bar"] is not False and not any(isinstance(c, ProgressBar) for c in given):
             own.append(ResumedProgressBar())  # Lightning would take another one where the library rich happens to be
         return super()._instantiate_trainer(config, [*callbacks, *own])
@@ -266,7 +268,7 @@ class MpgenCLI(LightningCLI):
         if found is not None:
             for said in found.damaged:
                 rank_zero_info(f"{said}: going on from {found.path}, step {found.content['global_step']}")
-            self._check_fits(found.path, found.content)
+            check_fits(found, self.described, None if self.subcommand != "fit" else (self.optimizer, self.schedule))
             self._check_identity(found)
         settings["ckpt_path"] = None if found is None else str(found.path)
         return found
@@ -275,34 +277,17 @@ class MpgenCLI(LightningCLI):
         """A run that goes on is still the run that its config says; or the user says that it shall change."""
         if self.subcommand != "fit" or "config" not in found.content:
             return
-        changed = changed_identity(found.content["config"], self.config_text)
+        before = found.content["config"]
+        changed, step = changed_identity(before, self.config_text), found.content["global_step"]
         if changed and not self._get(self.config, "accept_changes"):
             raise UserError(
                 f"{found.path} was trained with other settings ({'; '.join(changed)})\n"
                 "wanted another folder for the new ones (--run), or --accept_changes to go on with them"
             )
         for line in changed:
-            rank_zero_info(f"accepted from step {found.content['global_step']} on: {line}")
-
-    def _check_fits(self, path: Path, checkpoint: dict[str, Any]) -> None:
-        """A run goes on only with the same network and the same trained parameters."""
-        saved = {name: list(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
-        wanted = {PREFIX + name: list(tensor.shape) for name, tensor in self.described.state_dict().items()}
-        trained = {PREFIX + name for name, weight in self.described.named_parameters() if weight.requires_grad}
-        left_out = {*wanted} - trained - {*saved} if "base" in checkpoint["mpgen"] else set()
-        for name in sorted({*saved, *wanted} - left_out):
-            if saved.get(name) != wanted.get(name):
-                raise UserError(
-                    f"{path} does not fit the model: {name} is {saved.get(name, 'absent')} there, "
-                    f"wanted {wanted.get(name, 'absent')}\n"
-                    "use the model of that run, or begin another run (--run) from its weights (model.init_from)"
-                )
-        groups = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
-        if self.subcommand == "fit" and groups != [len(group["params"]) for group in self.optimizer.param_groups]:
-            raise UserError(
-                f"{path} was made with another model.optimizer or model.train\n"
-                "use those of that run, or begin another run (--run) from its weights (model.init_from)"
-            )
+            rank_zero_info(f"accepted from step {step} on: {line}")
+        for line in changed_settings(before, self.config_text):
+            rank_zero_info(f"the config differs from the checkpoint and counts from step {step} on: {line}")
 
 
 def _external(trainer: Trainer) -> bool:

@@ -27,6 +27,13 @@ IDENTITY = (
     "seed",
     "init_from",
 )
+# Keys of which a change is said elsewhere, or changes nothing that is trained.
+SAID_ELSEWHERE = {
+    "model": (*IDENTITY, "optimizer", "lr_scheduler", "denoiser", "train"),
+    "data": ("manifest", "cache", "seed", "curriculum", "num_workers", "shared_disk"),
+    "trainer": ("default_root_dir", "logger", "plugins", "max_epochs", "max_steps", "max_time", "log_every_n_steps",
+                "enable_progress_bar", "devices", "num_nodes", "accelerator"),
+}  # fmt: skip
 
 
 @contextmanager
@@ -57,20 +64,41 @@ def owned(run: Path) -> Iterator[None]:
 def changed_identity(before: str, now: str) -> list[str]:
     """What of a run differs between two of its resolved configs (YAML): lines `key: before -> now`."""
     old, new = (yaml.safe_load(text).get("model", {}) for text in (before, now))
-    kept = {key: (old.get(key), new.get(key)) for key in IDENTITY if key in old}
-    return [
-        f"model.{key}: {left} -> {right}"
-        for name, (a, b) in kept.items()
-        for key, left, right in _differences(name, a, b)
-    ]
+    return _lines("model", {key: old[key] for key in IDENTITY if key in old}, new)
+
+
+def changed_settings(before: str, now: str) -> list[str]:
+    """What else differs and counts from now on, such as precision, batch size or the decay of an average.
+
+    Optimizer and schedule are left to `mpgen.training.resuming`, paths and logging to nobody.
+    """
+    old, new = (yaml.safe_load(text) for text in (before, now))
+    lines = []
+    for part, left_out in SAID_ELSEWHERE.items():
+        kept = {key: value for key, value in old.get(part, {}).items() if key not in left_out}
+        lines += _lines(part, kept, new.get(part, {}))
+    return lines
+
+
+def _lines(part: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    pairs = [_differences(key, value, new[key]) for key, value in old.items() if key in new]
+    return [f"{part}.{key}: {left} -> {right}" for found in pairs for key, left, right in found]
 
 
 def _differences(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    before, now = _by_class(before), _by_class(now)
     if isinstance(before, Mapping) and isinstance(now, Mapping) and before.get("class_path") == now.get("class_path"):
         for name in dict.fromkeys((*before, *now)):
             yield from _differences(f"{key}.{name}", before.get(name), now.get(name))
     elif before != now:
         yield key, _short(before), _short(now)
+
+
+def _by_class(value: Any) -> Any:
+    """A list of objects by their classes, so that each is compared with its own kind."""
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) and "class_path" in each for each in value):
+        return value
+    return {_short(each): each for each in value}
 
 
 def _short(value: Any) -> Any:

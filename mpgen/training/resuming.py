@@ -1,16 +1,23 @@
 """What a resumed run takes from its config and not from the checkpoint: settings of optimizer and schedule.
 
-Lightning restores learning rate, betas, weight decay and schedule with the optimizer's state, so what the user changed
-would silently not count. Here the config wins, and what changed is said.
+A checkpoint of another network or optimizer is refused. Lightning restores learning rate, betas, weight decay and
+schedule with the optimizer's state, so what the user changed would silently not count. Here the config wins, and what
+changed is said.
 """
 
 import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mpgen.checkpoints.sources import PREFIX
+from mpgen.denoiser import Denoiser
+from mpgen.errors import UserError
+from mpgen.training.checkpointing import Found
+from mpgen.training.optimizers import AdamW8bit
 from mpgen.training.schedule import WarmupCosine
 
 _STATE = ("params", "lr")  # of a parameter group; the learning rate follows from the schedule
@@ -58,3 +65,60 @@ class Settings:
             for group, rate in zip(optimizer.param_groups, scheduler.get_lr(), strict=True):
                 group["lr"] = rate
         return list(changed.values())
+
+
+def check_fits(found: Found, described: Denoiser, trained_by: tuple[Optimizer, LRScheduler] | None) -> None:
+    """A run goes on only with the same network, the same trained parameters, and an optimizer that knows the state.
+
+    Args:
+        found: the checkpoint.
+        described: the run's network, without memory.
+        trained_by: the run's optimizer, of a number for each parameter, and its schedule; None where nothing trains.
+
+    Raises:
+        UserError: it does not fit.
+    """
+    path, checkpoint = found.path, found.content
+    saved = {name: list(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+    wanted = {PREFIX + name: list(tensor.shape) for name, tensor in described.state_dict().items()}
+    trained = {PREFIX + name for name, weight in described.named_parameters() if weight.requires_grad}
+    left_out = {*wanted} - trained - {*saved} if "base" in checkpoint["mpgen"] else set()
+    for name in sorted({*saved, *wanted} - left_out):
+        if saved.get(name) != wanted.get(name):
+            raise UserError(
+                f"{path} does not fit the model: {name} is {saved.get(name, 'absent')} there, "
+                f"wanted {wanted.get(name, 'absent')}\n"
+                "use the model of that run, or begin another run (--run) from its weights (model.init_from)"
+            )
+    if trained_by is None:
+        return
+    optimizer, scheduler = trained_by
+    state = checkpoint["optimizer_states"][0]
+    same_groups = [len(g["params"]) for g in state["param_groups"]] == [
+        len(g["params"]) for g in optimizer.param_groups
+    ]
+    if not same_groups or _state_names(optimizer) not in (
+        None,
+        {name for each in state["state"].values() for name in each},
+    ):
+        raise UserError(
+            f"{path} was made with another model.optimizer or model.train\n"
+            "use those of that run, or begin another run (--run) from its weights (model.init_from)"
+        )
+    own = Settings.of(optimizer, scheduler).schedule.keys() - {"base_lrs"}
+    if own and not own & checkpoint["lr_schedulers"][0].keys():
+        raise UserError(
+            f"{path} was made with another model.lr_scheduler than {type(scheduler).__name__}\n"
+            "use that of that run, or begin another run (--run) from its weights (model.init_from)"
+        )
+
+
+def _state_names(optimizer: Optimizer) -> set[str] | None:
+    """What the optimizer keeps of parameters after a step; None where only a GPU can say it."""
+    if isinstance(optimizer, AdamW8bit):
+        return None
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return {name for state in optimizer.state.values() for name in state}

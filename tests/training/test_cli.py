@@ -2,20 +2,25 @@
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import EarlyStopping
 from processes import mpgen, start
 
 from mpgen.training.callbacks.ema import EMA
+from mpgen.training.callbacks.final_state import FinalState
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_run import run, write
@@ -127,7 +132,6 @@ def test_a_damaged_checkpoint_is_named(again, tmp_path, damage):
     assert f"{last} is damaged" in ended.err
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the run lies in a copy of its folder
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(again, tmp_path, caplog):
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:20_000])
@@ -143,12 +147,48 @@ def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(again, tmp_path, 
     [
         (["--model.denoiser.backbone.num_layers", "2"], "backbone.transformer_blocks.1."),
         (["--model.denoiser.layout.history_1x", "2", "--model.train", '["backbone.norm_out.*"]'], "model.train"),
+        (["--model.optimizer", "torch.optim.RMSprop"], "another model.optimizer"),
+        (["--model.optimizer.amsgrad", "true"], "another model.optimizer"),
+        (["--model.lr_scheduler", "torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.step_size", "1"], "StepLR"),
+        (["--model.seed", "5"], "other settings (model.seed: 0 -> 5)"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_named(again, options, said):
     ended = run("fit", *again, *options)
     assert (ended.status, ended.err.count("\n")) == (2, 2)
     assert said in ended.err
+
+
+def test_the_last_step_is_saved_whatever_the_interval_and_changed_settings_are_said(again, trained, tmp_path, caplog):
+    """In a copy of the run's folder, where `last.ckpt` is still the one file to go on from."""
+    tree = yaml.safe_load((trained / "small.yaml").read_text())["trainer"]
+    ema, saver = tree["callbacks"][0], {"class_path": "ModelCheckpoint", "init_args": {"every_n_train_steps": 9}}
+    saver["init_args"]["save_last"] = True
+    limits = ("--trainer.max_epochs", "2", "--trainer.limit_val_batches", "0", "--model.clip_norm", "0.1")
+    options = (*limits, "--trainer.callbacks", json.dumps([ema | {"init_args": {"decay": 0.5}}, saver]))
+    with warnings.catch_warnings():  # of the saver that has another interval now
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+        ended = run("fit", *again, *options, "--trainer.max_steps", "5")
+    assert ended.status == 0, ended.err
+    assert "last.ckpt (step 5)" in ended.out
+    assert "counts from step 3 on: model.clip_norm: 1.0 -> 0.1" in caplog.text
+    assert "EMA.init_args.decay: 0.999 -> 0.5" in caplog.text
+    folder = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in folder.glob("[lp]*.ckpt")} == {"last.ckpt", "previous.ckpt"}
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 5
+    assert "nothing to train: 5 steps are done" in run("fit", *again, *options, "--trainer.max_steps", "5").out
+    assert "done: steps 5 to 6" in run("fit", *again, *options).out  # the last group of the epoch
+
+
+def test_a_callbacks_settings_are_those_of_the_config_after_a_restore(caplog):
+    stopper, keeps = EarlyStopping("val_loss", patience=7), FinalState()
+    trainer = pl.Trainer(callbacks=[stopper, keeps], logger=False, enable_checkpointing=False, accelerator="cpu")
+    module = pl.LightningModule()
+    keeps.setup(trainer, module, "fit")
+    stopper.load_state_dict(EarlyStopping("val_loss", patience=1).state_dict())
+    keeps.on_train_start(trainer, module)
+    assert stopper.patience == 7
+    assert "EarlyStopping.patience: 1 -> 7" in caplog.text
 
 
 def test_a_stopped_run_ends_with_the_closing_words_and_its_signals_status(trained, tmp_path):

@@ -31,7 +31,7 @@ class ClosingWords(pl.Callback):
 
     def __init__(self) -> None:
         self.began = 0.0
-        self.first_step = 0
+        self.first_step: int | None = None
         self.saved_step: int | None = None
 
     def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -56,6 +56,8 @@ class ClosingWords(pl.Callback):
         samples, own = ([], []) if sampler is None else (sampler.written, sampler.written_own)
         how = "stopped" if trainer.interrupted else "done"
         lines = [f"{how}: steps {self.first_step} to {trainer.global_step} in {minutes} min {seconds:02d} s"]
+        if self.first_step is None:
+            lines = [f"nothing to train: {trainer.global_step} steps are done (trainer.max_steps, trainer.max_epochs)"]
         if checkpoint:
             step = "" if self.saved_step is None else f" (step {self.saved_step})"
             lines.append(f"  checkpoint   {_shown(Path(checkpoint))}{step}")
