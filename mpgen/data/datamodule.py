@@ -39,6 +39,7 @@ class VideoDataModule(LightningDataModule):
         max_sections: longer videos are cut here.
         batch_size: videos a rank takes at a time.
         accumulate_batches: batches of one step, the model's `accumulate_batches`; they come as one.
+        context_parallel: so many ranks next to each other get the same videos, the model's `context_parallel`.
         curriculum: which videos come first.
         num_workers: processes that read the cache, and that decode what is not in it yet.
         seed: another seed gives another order.
@@ -60,6 +61,7 @@ class VideoDataModule(LightningDataModule):
         max_sections: int = 8,
         batch_size: int = 16,
         accumulate_batches: int = 1,
+        context_parallel: int = 1,
         curriculum: Curriculum = Sorted(),  # noqa: B008 (frozen)
         num_workers: int = 0,
         seed: int = 0,
@@ -84,6 +86,7 @@ class VideoDataModule(LightningDataModule):
         )
         self.batch_size, self.num_workers, self.seed, self.curriculum = batch_size, num_workers, seed, curriculum
         self.step_size = batch_size * accumulate_batches  # videos a rank takes in one step
+        self.context_parallel = context_parallel
         self.index: CacheIndex | None = None
         self._loader: ResumableLoader | None = None
         self._resume: Position | None = None
@@ -116,7 +119,7 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         dataset = CachedVideos(self._entries("train"), self.settings.section_latent_frames)
-        world_size, rank = self._ranks()
+        world_size, rank = self.ranks
         plan = lru_cache(maxsize=2)(self._plan)
         sampler = GroupSampler(dataset, plan, world_size, rank, on_epoch=self._align_progress)
         self._loader = ResumableLoader(dataset, batch_size=None, sampler=sampler, **self._workers)
@@ -127,7 +130,7 @@ class VideoDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[VideoBatch]:
         """Each validation video once, in the order of the manifest within each number of sections."""
         entries = self._entries("val")
-        world_size, rank = self._ranks()
+        world_size, rank = self.ranks
         shares = _in_order(entries, self.batch_size, world_size)[rank::world_size]
         dataset = CachedVideos(entries, self.settings.section_latent_frames)
         sampler = GroupSampler(dataset, lambda epoch: shares, world_size=1, rank=0)
@@ -147,7 +150,7 @@ class VideoDataModule(LightningDataModule):
         return {
             "epoch": self._loader.begun_epoch,
             "batch": self.trainer.fit_loop.epoch_loop.batch_progress.current.processed,
-            "group_size": self.step_size * self._ranks()[0],
+            "group_size": self.step_size * self.ranks[0],
             "plan": self._plan_hash(),
             "content": self._content_hash(),
         }
@@ -170,7 +173,7 @@ class VideoDataModule(LightningDataModule):
             )
         epoch, group_size = state["epoch"], state["group_size"]
         saved = Position(epoch, state["batch"], len(self._plan(epoch, group_size)))
-        new_size = self.step_size * self._ranks()[0]
+        new_size = self.step_size * self.ranks[0]
         self._resume = saved.regrouped(group_size, new_size, len(self._plan(epoch)))
         if self._loader is not None:  # some strategies restore after the first look at the data
             self._loader.resume = self._resume.next_batch
@@ -210,14 +213,17 @@ class VideoDataModule(LightningDataModule):
             )
         return entries
 
-    def _ranks(self) -> tuple[int, int]:
-        """Number of ranks, and this one."""
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """How many ranks have videos of their own, and which of them this one is; a group that shares is one."""
+        if self.trainer is None:
+            return 1, 0
+        return self.trainer.world_size // self.context_parallel, self.trainer.global_rank // self.context_parallel
 
     def _plan(self, epoch: int, group_size: int | None = None) -> Groups:
         """The groups of an epoch; `group_size` is that of this run if not given."""
         counts = [entry.num_sections for entry in self._entries("train")]
-        world_size, batch_size = (self._ranks()[0], self.step_size) if group_size is None else (1, group_size)
+        world_size, batch_size = (self.ranks[0], self.step_size) if group_size is None else (1, group_size)
         return plan_epoch(
             counts,
             world_size=world_size,

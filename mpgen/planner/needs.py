@@ -170,23 +170,25 @@ def memory_need(
     )
 
 
-def traffic_bytes(network: Network, machines: Machines, num_sections: int) -> float:
-    """What a GPU receives in a step; it sends as much."""
+def traffic_bytes(network: Network, machines: Machines, num_sections: int, exchanged: float | int = 0) -> float:
+    """What a GPU receives in a step; it sends as much. `exchanged` is for shared tokens, a section."""
     others = (machines.gpus - 1) / machines.gpus
     gradients = network.trainable.count * FP32_BYTES * others
+    tokens = num_sections * exchanged
     if not machines.sharded:
-        return 2 * gradients  # reduced, then gathered
+        return 2 * gradients + tokens  # reduced, then gathered
     passes = 1 if network.trainable.head_only else 2
     meetings = num_sections if machines.sync_every_section else 1
-    return meetings * gradients + passes * num_sections * network.total * machines.compute.itemsize * others
+    return tokens + meetings * gradients + passes * num_sections * network.total * machines.compute.itemsize * others
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a step, computing and communicating, which overlap; so the longer one counts."""
+    """Seconds of a step, computing and communicating, which overlap; so the longer one counts. And bytes received."""
 
     compute: float
     traffic: float
+    received_bytes: float
 
     @property
     def step(self) -> float:
@@ -194,13 +196,21 @@ class Pace:
 
 
 def pace(
-    network: Network, machines: Machines, trial: DryRun, assumed: Assumptions, num_sections: int, batches: int = 1
+    network: Network,
+    machines: Machines,
+    trial: DryRun,
+    assumed: Assumptions,
+    num_sections: int,
+    batches: int = 1,
+    context_parallel: int = 1,
 ) -> Pace:
     """Of a step of so many batches, whose videos have so many sections."""
-    traffic = traffic_bytes(network, machines, num_sections * batches)
+    exchanged = trial.exchanged_bytes * (context_parallel - 1) / context_parallel
+    traffic = traffic_bytes(network, machines, num_sections * batches, exchanged)
     return Pace(
         batches * trial.flops(num_sections) / (assumed.mfu * assumed.peak_flops),
         traffic / (assumed.bandwidth_gb_s * 1e9),
+        traffic,
     )
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
-from mpgen.planner.needs import Assumptions, Machines, MemoryNeed, Network, memory_need, pace, traffic_bytes
+from mpgen.planner.needs import Assumptions, Machines, MemoryNeed, Network, memory_need, pace
 from mpgen.training.dry_run import DryRun, Precision, Shape, dry_run
 from mpgen.training.module import LongVideoModule
+from mpgen.training.parallel import check_shares
 
 GIB = 2**30
 DAY_SECONDS = 24 * 60 * 60
@@ -53,6 +54,7 @@ def summarise(module: LongVideoModule, videos: Videos, machines: Machines, assum
         assumed: what no config says.
     """
     network = Network.of(module)
+    check_shares(module.context_parallel, machines.gpus, module.denoiser_config.backbone.heads)
 
     @cache
     def run(precision: Precision, recompute: Recompute) -> DryRun:
@@ -61,7 +63,7 @@ def summarise(module: LongVideoModule, videos: Videos, machines: Machines, assum
     plain, chosen = (run(machines.precision, recompute) for recompute in ("none", module.recompute))
     lines = [
         *_network_lines(module, network).items(),
-        *_section_lines(network, videos, plain).items(),
+        *_section_lines(network, videos, plain, module.context_parallel).items(),
         *_machine_lines(module, network, videos, machines, assumed, chosen).items(),
         *(("or", choice) for choice in _choices(module, network, machines, assumed, run)),
         ("note", "encoders are not counted: training reads their outputs from the cache"),
@@ -79,12 +81,13 @@ def _network_lines(module: LongVideoModule, network: Network) -> dict[str, str]:
     }
 
 
-def _section_lines(network: Network, videos: Videos, plain: DryRun) -> dict[str, str]:
+def _section_lines(network: Network, videos: Videos, plain: DryRun, shares: int) -> dict[str, str]:
     layout, shape = network.denoiser.layout, videos.shape
     _, rows, columns = network.denoiser.backbone.config.patch
     own = layout.section * (shape.rows // rows) * (shape.columns // columns)
     total = own + plain.context_tokens + shape.text_tokens + shape.image_tokens
     how = "forward, and backward through the head alone" if network.trainable.head_only else "forward and backward"
+    how += "" if shares == 1 else f"; each of {shares} GPUs its part"
     return {
         "section": f"{layout.section} latent frames of {videos.width_px}x{videos.height_px}, "
         f"{layout.section_pixel_frames} pixel frames; {videos.mean_sections:g} sections a video, "
@@ -108,8 +111,10 @@ def _machine_lines(
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(need).items() if size)
     spread = f"spread over all {machines.gpus} (fsdp2)" if machines.sharded else "whole on each"
     sections, batches = round(videos.mean_sections), module.accumulate_batches
-    speed = pace(network, machines, chosen, assumed, sections, batches)
-    received = traffic_bytes(network, machines, sections * batches)
+    shares = module.context_parallel
+    step_size = videos.batch_size * batches * machines.gpus // shares
+    speed = pace(network, machines, chosen, assumed, sections, batches, shares)
+    together = f", {shares} share the tokens of a video" if shares > 1 else ""
     waiting = sum(network.waiting_bytes(module.swap_blocks, module.frozen_dtype))
     copied = waiting * sections * batches * (1 if network.trainable.head_only else 2)
     swaps = f"; {waiting / GIB:.1f} GiB wait in host memory, {copied / 1e9:.3g} GB a step copied" if waiting else ""
@@ -117,13 +122,13 @@ def _machine_lines(
     if videos.steps is not None:
         length = f"{videos.steps:,} steps: {videos.steps * speed.step / DAY_SECONDS:.2f} days"
     return {
-        "machines": f"{machines.gpus} GPU(s), weights {spread}",
+        "machines": f"{machines.gpus} GPU(s), weights {spread}{together}",
         "assumed": f"{assumed.gpu} with {assumed.gpu_memory_gb:g} GB, {assumed.usable:.0%} of it usable; "
         f"{assumed.mfu:.0%} of {assumed.peak_flops / 1e12:g} TFLOP/s; {assumed.bandwidth_gb_s:g} GB/s between GPUs",
         "memory": f"{need.total / GIB:.1f} GiB a GPU: {parts}{swaps}; {_verdict(need, assumed)}",
-        "traffic": f"{received / 1e9:.3g} GB to each GPU a step, {speed.traffic:.3g} s beside "
+        "traffic": f"{speed.received_bytes / 1e9:.3g} GB to each GPU a step, {speed.traffic:.3g} s beside "
         f"{speed.compute:.3g} s of computing",
-        "time": f"{speed.step:.3g} s a step of {videos.batch_size * batches * machines.gpus} video(s); {length}",
+        "time": f"{speed.step:.3g} s a step of {step_size} video(s); {length}",
     }
 
 
@@ -149,7 +154,7 @@ def _choices(
     blocks = len(network.denoiser.backbone.blocks)
     if module.swap_blocks != blocks and any(network.waiting_bytes(blocks, module.frozen_dtype)):
         whole = replace(machines, sharded=False)
-        need = memory_need(module, network, whole, run(machines.precision, "full"), blocks)
+        need = memory_need(module, network, whole, run(machines.precision, settings[-1]), blocks)
         yield f"and model.swap_blocks {blocks}: {ways[False]} {need.total / GIB:.1f} GiB ({_verdict(need, assumed)})"
 
 

@@ -51,6 +51,7 @@ LINKS = {
     "data.section_latent_frames": "model.denoiser.layout.section",
     "data.sections_alone": "model.denoiser.layout.alone",
     "data.accumulate_batches": "model.accumulate_batches",
+    "data.context_parallel": "model.context_parallel",
 }
 
 WEIGHTS = (

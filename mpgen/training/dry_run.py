@@ -8,14 +8,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from mpgen import attention
 from mpgen.backbones.eight_bit import store_blocks
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
+from mpgen.backbones.spread import Ranks, Ulysses
 from mpgen.conditioning import Conditioning
 from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
@@ -75,6 +78,7 @@ class DryRun:
         activation_bytes: the most that is alive above weights, gradients and the batch.
         state_bytes: what the optimizer keeps.
         step_bytes: what it needs besides, while it steps.
+        exchanged_bytes: what a rank gives its group in the last section, if ranks share tokens; its own part among it.
     """
 
     section_flops: tuple[int, ...]
@@ -82,6 +86,7 @@ class DryRun:
     activation_bytes: int
     state_bytes: int
     step_bytes: int
+    exchanged_bytes: int = 0
 
     def plus(self, other: "DryRun", times: int) -> "DryRun":
         """The sum with another one, taken so many times; context tokens are the same in both."""
@@ -91,6 +96,7 @@ class DryRun:
             self.activation_bytes + times * other.activation_bytes,
             self.state_bytes + times * other.state_bytes,
             self.step_bytes + times * other.step_bytes,
+            self.exchanged_bytes + times * other.exchanged_bytes,
         )
 
     def flops(self, num_sections: int) -> int:
@@ -147,11 +153,15 @@ def _dry_run(
             given = batch.conditioning.guided(module.guidance_scale).away_from(text)
             batch = replace(batch, conditioning=given)
         flops: list[int] = []
+        exchanged, group = [0], Pretended(module.context_parallel)
+        if group.size > 1:
+            denoiser.backbone.spread = Ulysses(group)
         with lower, LiveMemory() as memory, Operations() as counted:
             for section in module.objective.losses(denoiser, batch, KeyedNoise(0, 0)):
                 section.loss.backward()
                 del section
                 flops.append(counted.total - sum(flops))
+                exchanged.append(group.given_bytes)
                 if len(flops) == 1:
                     memory.restart()  # from now on every gradient is there
         gradients = sum(p.grad.nbytes for p in denoiser.parameters() if p.grad is not None)
@@ -159,7 +169,8 @@ def _dry_run(
             with lower:
                 context = _context_tokens(denoiser, batch)
         state, step = _optimizer_bytes(module, denoiser, precision)
-    return DryRun(tuple(flops[:-1]), context, memory.peak - gradients, state, step)
+    sent = exchanged[-2] - exchanged[-3]  # of the last section whose result is carried on
+    return DryRun(tuple(flops[:-1]), context, memory.peak - gradients, state, step, sent)
 
 
 def count_context(config: DenoiserConfig, shape: Shape) -> int:
@@ -167,6 +178,28 @@ def count_context(config: DenoiserConfig, shape: Shape) -> int:
     with _without_data(shape.text_tokens):
         denoiser = Denoiser(config)
         return _context_tokens(denoiser, _batch(denoiser, shape, 2, torch.float32))
+
+
+class Pretended(Ranks):
+    """The first of so many ranks without the others: what it gives is counted, and what it gets has no values."""
+
+    def __init__(self, size: int):
+        self.size, self.rank, self.given_bytes = size, 0, 0
+
+    def exchange(self, numbers: Float[Tensor, " all"], received: list[int], sent: list[int]) -> Float[Tensor, " got"]:
+        return _Exchange.apply(numbers, received, sent, self)
+
+
+class _Exchange(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, numbers: Tensor, received: list[int], sent: list[int], group: Pretended) -> Tensor:
+        ctx.back = (sent, received, group)
+        group.given_bytes += numbers.nbytes
+        return numbers.new_empty(sum(received))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        return _Exchange.apply(gradient, *ctx.back), None, None, None
 
 
 @contextmanager

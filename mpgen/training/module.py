@@ -14,9 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mpgen import caveats
-from mpgen.backbones.eight_bit import FORMATS, EightBit, store_blocks
-from mpgen.backbones.recompute import RECOMPUTE, Recompute
-from mpgen.backbones.swapping import swap_blocks
+from mpgen.backbones.eight_bit import FORMATS, EightBit
+from mpgen.backbones.recompute import Recompute
 from mpgen.checkpoints import begin_from, check_base, describe_base, model_card
 from mpgen.checkpoints.shipped import locate
 from mpgen.checkpoints.sources import PREFIX
@@ -25,6 +24,7 @@ from mpgen.data.dataset import VideoBatch
 from mpgen.denoiser import Denoiser, DenoiserConfig
 from mpgen.errors import UserError
 from mpgen.flow import SigmaDraw
+from mpgen.training.blocks import prepare_blocks
 from mpgen.training.forcing import Forcing
 from mpgen.training.logs import section_metrics
 from mpgen.training.noise import KeyedNoise
@@ -67,6 +67,8 @@ class LongVideoModule(pl.LightningModule):
         swap_blocks: so many blocks keep their frozen weights in host memory, and on the GPU while they compute; for
             LoRA on a backbone that does not fit. Wants recompute full.
         compile_blocks: lets torch.compile make kernels for the blocks; the first steps then take minutes.
+        context_parallel: so many ranks share the tokens of a video (Ulysses), for sections that outgrow a GPU; the
+            others of a group get the same videos. Ranks next to each other are a group, so it should divide a node's.
         max_nonfinite: steps in a row that may be skipped because the gradient is not finite; then the run ends.
     """
 
@@ -91,6 +93,7 @@ class LongVideoModule(pl.LightningModule):
         recompute: Recompute = "none",
         swap_blocks: int = 0,
         compile_blocks: bool = False,
+        context_parallel: int = 1,
         max_nonfinite: int = 10,
     ):
         super().__init__()
@@ -112,6 +115,7 @@ class LongVideoModule(pl.LightningModule):
         self.recompute = recompute
         self.swap_blocks = swap_blocks
         self.compile_blocks = compile_blocks
+        self.context_parallel = context_parallel
         self.finite = FiniteSteps(max_nonfinite)
         self.distribution: Distribution = Replicated()  # a strategy may put another one here before the network is made
         self.denoiser: Denoiser | None = None
@@ -161,30 +165,17 @@ class LongVideoModule(pl.LightningModule):
         self.random_weights = frozen_at_random(self.denoiser, loaded)
         for parameter in self.denoiser.parameters():
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else self.frozen_dtype)
-        if self.eight_bit is not None:
-            self._store_blocks(self.eight_bit)
-        for block in self.denoiser.backbone.blocks:
-            block.run = RECOMPUTE[self.recompute]
-            if self.compile_blocks:
-                block.compile()  # in place, so that names stay
-        if self.swap_blocks:
-            self._swap_blocks(self.swap_blocks)
+        prepare_blocks(
+            self.denoiser.backbone,
+            self.distribution,
+            eight_bit=self.eight_bit,
+            from_file=self.init_from is not None,
+            recompute=self.recompute,
+            compiled=self.compile_blocks,
+            swaps=self.swap_blocks,
+            context_parallel=self.context_parallel,
+        )
         self.distribution.place(self.denoiser)
-
-    def _store_blocks(self, kind: EightBit) -> None:
-        if not self.distribution.keeps_layers:
-            raise UserError(f"model.frozen_dtype {kind} with weights in shards: wanted bfloat16, or copies (ddp)")
-        if self.init_from is None:
-            raise UserError(f"model.frozen_dtype {kind} is for weights that come from a file: wanted model.init_from")
-        store_blocks(self.denoiser.backbone, kind)
-
-    def _swap_blocks(self, count: int) -> None:
-        if self.recompute != "full" or self.compile_blocks or not self.distribution.keeps_layers:
-            raise UserError(
-                f"model.swap_blocks {count}: wanted model.recompute full, model.compile_blocks false and "
-                "copies (ddp) or one GPU"
-            )
-        swap_blocks(self.denoiser.backbone, count)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.make_optimizer([(n, p) for n, p in self.denoiser.named_parameters() if p.requires_grad])

@@ -16,6 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
+from shared_tokens import BACKBONES, computed
 from small_models import FPS, SIZE_PX, fit, make_module, trainable_config
 
 from mpgen import cli
@@ -26,13 +27,15 @@ from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
 from mpgen.training import forcing
 from mpgen.training.checkpointing import RunCheckpoints
-from mpgen.training.parallel import Replicated
+from mpgen.training.parallel import Replicated, tokens_over
 from mpgen.training.strategies import CopiesStrategy, FSDP2Strategy
 
 STRATEGIES = {
     "ddp": CopiesStrategy,
     "fsdp2": FSDP2Strategy,
     "fsdp2 sharded": partial(FSDP2Strategy, sharded_checkpoints=True, sync_every_section=True),
+    "ddp, tokens shared": CopiesStrategy,
+    "fsdp2, tokens shared": partial(FSDP2Strategy, sync_every_section=True),
 }
 
 
@@ -50,17 +53,18 @@ class Losses:
         )[1]
 
 
-def small_data(world: str, batch_size: int, accumulate: int = 1) -> VideoDataModule:
+def small_data(world: str, batch_size: int, accumulate: int = 1, context_parallel: int = 1) -> VideoDataModule:
     """The videos of the small world."""
     return VideoDataModule(
         Path(world) / "manifest.csv", Path(world) / "cache", TinyEncoders(), height_px=SIZE_PX, width_px=SIZE_PX,
         fps=FPS, section_latent_frames=2, max_sections=3, batch_size=batch_size, curriculum=Shuffled(),
-        accumulate_batches=accumulate,
+        accumulate_batches=accumulate, context_parallel=context_parallel,
     )  # fmt: skip
 
 
 def train(job: dict[str, Any], world: str, world_size: int, strategy: Any = "auto") -> list[float]:
     """The losses of a job; its last checkpoint is in its folder."""
+    shares = world_size if "tokens shared" in job.get("strategy", "") else 1
     module = make_module(
         denoiser=replace(trainable_config(), lora=LoraConfig(rank=job["lora"]) if job["lora"] else None),
         forcing=getattr(forcing, job["forcing"])(),
@@ -69,14 +73,15 @@ def train(job: dict[str, Any], world: str, world_size: int, strategy: Any = "aut
         recompute=job["recompute"],
         accumulate_batches=job.get("accumulate", 1),
         memory_sections=1,
+        context_parallel=shares,
         init_from=Path(job["init_from"]),
         optimizer=partial(torch.optim.AdamW, lr=1e-3, eps=1e-4),
     )
     losses = Losses()
     losses(module)
+    data = small_data(world, 2 * shares // world_size, job.get("accumulate", 1), shares)
     fit(
-        module, small_data(world, 2 // world_size, job.get("accumulate", 1)), Path(job["folder"]), job["steps"],
-        ckpt_path=Path(job["resume"]) if job["resume"] else None,
+        module, data, Path(job["folder"]), job["steps"], ckpt_path=Path(job["resume"]) if job["resume"] else None,
         devices=world_size, strategy=strategy, plugins=[RunCheckpoints()],
     )  # fmt: skip
     return losses.found
@@ -120,6 +125,7 @@ def work(jobs: dict[str, Any], folder: Path) -> None:
         losses = train(job, jobs["world"], 2, STRATEGIES[job["strategy"]]())
         (Path(job["folder"]) / "losses.json").write_text(json.dumps(losses))
     rank = dist.get_rank()
+    torch.save({name: computed(name, tokens_over(2, 4)) for name in BACKBONES}, folder / f"shared_{rank}.pt")
     (folder / f"out_of_step_{rank}.txt").write_text(out_of_step())
     # Last, because no rank can go on after another one failed.
     with (folder / f"trouble_{rank}.txt").open("w") as said:

@@ -10,11 +10,13 @@ import yaml
 from processes import as_torchrun_starts, free_port, start
 from safetensors.torch import load_file, save_file
 
+from mpgen.backbones.spread import Here
 from mpgen.checkpoints import load_for_generation
 from mpgen.training.checkpointing import RunCheckpoints
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ranks import make_module, train, work
+from shared_tokens import BACKBONES, computed
 from small_run import CONFIG
 
 STAGE_1 = ["memory.*", "backbone.clean_x_embedder.*"]
@@ -84,7 +86,7 @@ def trouble(folder: Path, world: Path) -> Path:
     return path
 
 
-KINDS = ("ddp", "fsdp2", "fsdp2 sharded")
+KINDS = ("ddp", "fsdp2", "fsdp2 sharded", "ddp, tokens shared", "fsdp2, tokens shared")
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -149,6 +151,20 @@ def test_a_checkpoint_without_its_backbone_generates_with_it(runs, kind):
     state = model.denoiser.state_dict()
     changed = {name for name, tensor in begun.items() if not torch.equal(state[name], tensor)}
     assert changed == {name for name in begun if name.startswith(("backbone.norm_out.", "backbone.proj_out."))}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_two_processes_that_share_tokens_compute_what_one_computes_and_keep_half(runs, name):
+    one = computed(name, Here())
+    for rank in range(2):
+        two = torch.load(runs / f"shared_{rank}.pt", weights_only=True)[name]
+        for key in ("losses", "made"):
+            for got, wanted in zip(two[key], one[key], strict=True):
+                torch.testing.assert_close(got, wanted, rtol=0, atol=1e-5)
+        assert two["gradients"].keys() == one["gradients"].keys()
+        for what, wanted in one["gradients"].items():
+            torch.testing.assert_close(two["gradients"][what], wanted, rtol=1e-4, atol=1e-5, msg=what)
+        assert 0.45 < two["kept"] / one["kept"] <= 0.6
 
 
 def test_ranks_out_of_step_say_so_on_every_rank_instead_of_waiting(runs):

@@ -119,12 +119,13 @@ class HeldOutResult(pl.Callback):
 
     def _answers(self, trainer: pl.Trainer, network: Denoiser, asked: Sequence[Question]) -> list[Frames]:
         """All answers, of which every rank makes as many."""
-        rank, ranks = trainer.global_rank, trainer.world_size
+        ranks, rank = trainer.datamodule.ranks
         own = answer(network, trainer.datamodule.encoders, asked[rank::ranks], self.sampling)
         if ranks == 1:
             return own
-        parts: list[list[Frames]] = [[]] * ranks
+        parts: list[list[Frames]] = [[]] * trainer.world_size
         torch.distributed.all_gather_object(parts, own)
+        parts = parts[:: trainer.world_size // ranks]  # those that share tokens have made the same
         return [parts[number % ranks][number // ranks] for number in range(len(asked))]
 
     def _networks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[tuple[str, Denoiser]]:

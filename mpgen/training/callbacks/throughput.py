@@ -61,7 +61,7 @@ class Throughput(pl.Callback):
         self.ended = time.perf_counter()
         self.computing += self.ended - self.began
         self.steps += 1
-        videos = len(batch.uids) * trainer.world_size
+        videos = len(batch.uids) * trainer.world_size // pl_module.context_parallel
         self.videos += videos
         trained = videos * (batch.num_sections - batch.num_given)
         self.sections += trained
@@ -112,7 +112,8 @@ class Throughput(pl.Callback):
         """Of one section of one video; counted once, so texts of other lengths are taken for as long."""
         if self.section_flops is None:
             shape = _shape(pl_module, batch)
-            self.section_flops = dry_run(pl_module, shape, Precision(), "none").section_flops[-1]
+            of_a_rank = dry_run(pl_module, shape, Precision(), "none").section_flops[-1]
+            self.section_flops = pl_module.context_parallel * of_a_rank
         return self.section_flops
 
 
