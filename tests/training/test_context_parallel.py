@@ -54,7 +54,7 @@ def test_a_plan_counts_half_the_tokens_and_what_is_exchanged(make_module, train,
     modules = [make_module(denoiser=config, train=train, context_parallel=shares) for shares in (1, 2)]
     one, two = (dry_run(module, SHAPE) for module in modules)
     assert 0.45 < two.activation_bytes / one.activation_bytes <= at_most
-    assert 0.45 < two.section_flops[-1] / one.section_flops[-1] <= 0.6
+    assert 0.45 < two.section_flops[-1] / one.section_flops[-1] <= 0.65
     assert one.exchanged_bytes == 0
     section = 2 * 4 * 4  # two frames of 4 x 4 patches
     tokens = section + one.context_tokens + SHAPE.text_tokens + SHAPE.image_tokens
@@ -65,4 +65,4 @@ def test_a_plan_counts_half_the_tokens_and_what_is_exchanged(make_module, train,
     machines, network, assumed = Machines(4, False, torch.float32, None), Network.of(modules[0]), Assumptions()
     alone, shared = (pace(network, machines, trial, assumed, 3, 1, n) for trial, n in ((one, 1), (two, 2)))
     assert shared.received_bytes - alone.received_bytes == 3 * two.exchanged_bytes / 2
-    assert shared.compute < 0.6 * alone.compute
+    assert shared.compute < 0.65 * alone.compute
