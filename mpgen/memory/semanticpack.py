@@ -19,21 +19,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpgen.attention import attend
 from mpgen.backbones.base import Backbone, BackboneConfig
-from mpgen.backbones.layers import FeedForward, SelfAttention, split_heads
+from mpgen.backbones.layers import FeedForward, SelfAttention
 from mpgen.backbones.patches import pad_to_multiple
-from mpgen.backbones.rope import flatten_rotation, placeless, rotate, rotation_grid
+from mpgen.backbones.rope import flatten_rotation, placeless, rotation_grid
 from mpgen.conditioning import Conditioning
-from mpgen.errors import UserError
 from mpgen.memory.base import LongTermMemory, MemoryConfig
 from mpgen.memory.structures import Anchor, ConditioningAnchor, Structure, StructureA
-from mpgen.tensors import Latents, MaskedTokens, Rotation, Still, Tokens, concat
+from mpgen.memory.windows import WindowEmbedding, all_there
+from mpgen.tensors import Latents, MaskedTokens, Still, Tokens, concat
 
 ANCHOR_SIZE = 0.1  # of the conditioning's tokens at first, relative to a linear layer's usual ones
 WINDOW_THETA = 256.0  # of the rotary positions inside a window; HunyuanVideo's, whatever the backbone's
@@ -106,123 +105,30 @@ class MemorizeLayer(nn.Module):
         return x + self.ff(self.norm2(x))
 
 
-class Squeeze(nn.Module):
-    """Cross-attention in Wan's manner, a gate between what asks and what is read, then feed-forward.
-
-    It begins as an average: tokens look at their own place, values pass as they are, and a gate, the same in every
-    channel, chooses between memory and window (the gate is our addition). Where windows ask, it keeps the memory at a
-    place that looks like the start image, which is always in the context, and takes the window where it looks
-    different; `novelty` is how sharply, and from what difference on. Else it keeps `KEPT` of the memory. No token
-    becomes larger than the largest of those that it is made from, so psi keeps its size however long the video.
-
-    Args:
-        width: of the model.
-        heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward layer, in widths of the model.
-        memory_asks: whether the query is the memory (else it is key and value): says what the gate has to keep.
-    """
-
-    KEPT = 0.8
-    NOVELTY = 8.0, 0.4  # logits a unit of difference, and the difference (in variances of a token) that divides
-    SHARPNESS = 4.0  # of every channel of queries and keys: the next patch weighs a twentieth or less
-
-    def __init__(self, width: int, heads: int, mlp_ratio: float, memory_asks: bool):
-        super().__init__()
-        self.heads = heads
-        self.norm_query = nn.LayerNorm(width)
-        self.norm_memory = nn.LayerNorm(width)
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.Linear(width, width)
-        self.gate = nn.Linear(2 * width, width)
-        self.norm2 = nn.LayerNorm(width)
-        self.ff = FeedForward(width, mlp_ratio, nn.GELU(approximate="tanh"))
-        self.novelty = None if memory_asks else nn.Parameter(torch.tensor(self.NOVELTY))
-        self._initialise_as_average(1 - self.KEPT if memory_asks else 0.5)
-
-    @torch.no_grad()
-    def _initialise_as_average(self, read: float) -> None:
-        for layer in (self.to_q, self.to_k):
-            layer.weight.mul_(0.2)
-            layer.bias.fill_(self.SHARPNESS)
-        nn.init.orthogonal_(self.to_v.weight)
-        self.to_out.weight.copy_(self.to_v.weight.T)
-        for zero in (self.to_v.bias, self.to_out.bias, self.gate.weight, *self.ff.net[2].parameters()):
-            zero.zero_()
-        self.gate.bias.fill_(math.log(read / (1 - read)))
-
-    def forward(self, query: MaskedTokens, key_value: MaskedTokens, start: Tokens | None = None) -> MaskedTokens:
-        """What asks, with what it read of the other.
-
-        Args:
-            query: what asks.
-            key_value: what is read.
-            start: the start image's tokens where those of `query` are; None where they stand for no places.
-        """
-        asking, source = self.norm_query(query.tokens), self.norm_memory(key_value.tokens)
-        q, k, v = (
-            split_heads(layer(x), self.heads)
-            for layer, x in ((self.to_q, asking), (self.to_k, source), (self.to_v, key_value.tokens))
-        )
-        if query.rotation is not None and key_value.rotation is not None:
-            q, k = rotate(q, query.rotation), rotate(k, key_value.rotation)
-        read = self.to_out(attend(q, k, v, key_value.mask[:, None, None]))
-        gate = self.gate(torch.cat([asking, self.norm_memory(read)], -1))
-        if start is not None and self.novelty is not None:
-            size = start.shape[-1:]
-            apart = (F.layer_norm(query.tokens, size) - F.layer_norm(start, size)).square().mean(-1, keepdim=True)
-            gate = gate + self.novelty[0] * (self.novelty[1] - apart)
-        x = torch.lerp(query.tokens, read, gate.sigmoid())
-        return replace(query, tokens=_no_larger(x + self.ff(self.norm2(x)), query, key_value))
-
-
-def _no_larger(tokens: Tokens, *sources: MaskedTokens) -> Tokens:
-    """Tokens whose RMS is above that of the largest token of the sources, scaled down to it."""
-    sizes = [(source.tokens.square().mean(-1) * source.mask).amax(1) for source in sources]
-    largest = torch.stack(sizes).amax(0)[:, None, None]
-    return tokens * (largest / tokens.square().mean(-1, keepdim=True).clamp(min=1e-12)).clamp(max=1).sqrt()
-
-
 class SemanticPack(LongTermMemory):
     """The paper's long-term memory."""
 
     def __init__(self, config: SemanticPackConfig, backbone: BackboneConfig):
         super().__init__()
-        own = backbone.patch
-        if any(side < 1 or side % unit for side, unit in zip(config.window_patch, own, strict=True)):
-            raise UserError(
-                f"memory.window_patch {list(config.window_patch)}: wanted multiples of the backbone's patch {list(own)}"
-            )
         self.config = config
         self.backbone = backbone
         width, heads = backbone.width, backbone.heads
         self.text_in = nn.Linear(backbone.widths.text, width)
-        patch = backbone.widths.latents * math.prod(own)
+        patch = backbone.widths.latents * math.prod(backbone.patch)
         self.image_in = nn.Linear(backbone.widths.image or patch, width)
-        self.window_embed = nn.Conv3d(backbone.widths.latents, width, config.window_patch, config.window_patch)
+        self.window_embed = WindowEmbedding(backbone, config.window_patch)
         self.position = WindowPosition(width)
         self.memorize_layers = nn.ModuleList(
             [MemorizeLayer(width, heads, config.mlp_ratio) for _ in range(config.memorize_layers)]
         )
-        self.squeeze = Squeeze(width, heads, config.mlp_ratio, config.structure.memory_asks)
+        self.squeeze = config.structure.layer(width, heads, config.mlp_ratio)
         self.to_tokens = nn.Linear(width, width)
 
     @torch.no_grad()
     def initialise_from(self, backbone: Backbone) -> None:
-        """Embeds windows as the backbone embeds its start image; if `silent`, all tokens equal an empty history slot.
-
-        Of a window's frames the middle one counts at first: their mean would mix what a frame shows with what covers it
-        in the next.
-        """
-        kernel, empty_slot = backbone.history_kernel(1), backbone.history_kernel(4).bias
-        frames, *tiles = [side // own for side, own in zip(self.config.window_patch, kernel.kernel_size, strict=True)]
-        middle = frames // 2 * kernel.kernel_size[0]
-        self.window_embed.weight.zero_()
-        self.window_embed.weight[:, :, middle : middle + kernel.kernel_size[0]] = kernel.weight.repeat(
-            1, 1, 1, *tiles
-        ) / math.prod(tiles)
-        self.window_embed.bias.copy_(kernel.bias)
+        """Embeds windows as the backbone does its start image; if `silent`, all tokens equal an empty history slot."""
+        self.window_embed.initialise_from(backbone)
+        empty_slot = backbone.history_kernel(4).bias
         for layer in (self.text_in, self.image_in):  # psi begins as the start image
             layer.weight.mul_(ANCHOR_SIZE)
         nn.init.eye_(self.to_tokens.weight).mul_(0.0 if self.config.silent else 1.0)
@@ -240,14 +146,14 @@ class SemanticPack(LongTermMemory):
 
     def memorize(self, window: Latents) -> MaskedTokens:
         """A compact embedding of one window of history."""
-        patches = self.window_embed(pad_to_multiple(window, self.config.window_patch))
+        patches = self.window_embed(window)
         b, _, t, y, x = patches.shape
         frames = torch.arange(t, device=window.device).expand(b, t)
         rotation = flatten_rotation(rotation_grid(frames, y, x, self.backbone.rope_axes, theta=WINDOW_THETA))
         tokens = rearrange(patches, "b d t y x -> b (t y x) d") + self.position(t, y, x)
         for layer in self.memorize_layers:
             tokens = layer(tokens, rotation)
-        return MaskedTokens(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device), rotation)
+        return replace(all_there(tokens), rotation=rotation)
 
     def seed(self, conditioning: Conditioning, start: Still) -> MaskedTokens:
         """psi after window 0: the anchor (text and image features), squeezed with the start image."""
@@ -286,24 +192,13 @@ class SemanticPack(LongTermMemory):
 
     def anchor(self, conditioning: Conditioning) -> MaskedTokens:
         """Text and image features at the width of the memory, or what the config puts in their stead."""
-        image = self.image_in(conditioning.image)
-        present = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        image = all_there(self.image_in(conditioning.image))
         text = MaskedTokens(self.text_in(conditioning.text), conditioning.text_mask)
-        return self.config.anchor(concat(MaskedTokens(image, present), text))
+        return self.config.anchor(concat(image, text))
 
     def tokens(self, psi: MaskedTokens, start: Still) -> MaskedTokens:
         tokens = self.to_tokens(psi.tokens)
-        return MaskedTokens(tokens, psi.mask, self._positions(tokens, start))
-
-    def _positions(self, tokens: Tokens, start: Still) -> Rotation:
-        """The middle of what each token covers, at the time of the start image; none for the conditioning's tokens."""
-        sizes = self.backbone
-        if not self.config.structure.tokens_have_positions:
-            return placeless(tokens, sizes.head_dim)
-        rows, columns = (
-            ((torch.arange(-(-size // side), device=tokens.device) + 0.5) * side / patch - 0.5)
-            for size, side, patch in zip(start.shape[3:], self.config.window_patch[1:], sizes.patch[1:], strict=True)
-        )
-        steps = tokens.shape[1] // (len(rows) * len(columns))
-        at_start = torch.zeros(len(tokens), steps, dtype=torch.long, device=tokens.device)
-        return flatten_rotation(rotation_grid(at_start, rows, columns, sizes.rope_axes, sizes.theta))
+        # The conditioning's tokens stand nowhere.
+        placed = self.config.structure.tokens_have_positions
+        rotation = self.window_embed.at_start(tokens, start) if placed else placeless(tokens, self.backbone.head_dim)
+        return MaskedTokens(tokens, psi.mask, rotation)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from mpgen.errors import UserError
+from mpgen.memory.squeeze import ForgetfulSqueeze, GatedCell, Squeeze
 from mpgen.tensors import MaskedTokens, concat
 
-Squeeze = Callable[..., MaskedTokens]  # (query, key and value[, start=the start image's tokens]) -> attended
+Attend = Callable[..., MaskedTokens]  # (query, key and value[, start=the start image's tokens]) -> attended
 
 
 class Structure(ABC):
@@ -22,13 +24,17 @@ class Structure(ABC):
     tokens_have_positions: ClassVar[bool]
     """Whether the memory's tokens are those of a window, time slowest, then rows and columns; else of the anchor."""
 
+    def layer(self, width: int, heads: int, mlp_ratio: float) -> nn.Module:
+        """What `update` is given as Squeeze."""
+        return Squeeze(width, heads, mlp_ratio, self.memory_asks)
+
     @abstractmethod
     def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
         """The first memory, from the conditioning and the start image's window."""
 
     @abstractmethod
     def update(
-        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+        self, squeeze: Attend, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
     ) -> MaskedTokens:
         """The memory after `window`.
 
@@ -48,7 +54,7 @@ class Attending(Structure):
         """Query, and key and value, of the cross-attention."""
 
     def update(
-        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+        self, squeeze: Attend, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
     ) -> MaskedTokens:
         return squeeze(*self.roles(window, memory))
 
@@ -93,9 +99,41 @@ class Reminded(StructureA):
     """A, whose conditioning is key and value at every update and not only at the first (not in the paper)."""
 
     def update(
-        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+        self, squeeze: Attend, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
     ) -> MaskedTokens:
         return squeeze(squeeze(window, memory), anchor(), start=None)
+
+
+@dataclass(frozen=True)
+class Forgetting(StructureA):
+    """A, whose memory can be forgotten: a learned gate takes its tokens towards an empty one before each window.
+
+    The paper's psi is never emptied on purpose, which its authors name as a limit; the gate is our choice.
+    """
+
+    def layer(self, width: int, heads: int, mlp_ratio: float) -> nn.Module:
+        return ForgetfulSqueeze(width, heads, mlp_ratio, self.memory_asks)
+
+
+@dataclass(frozen=True)
+class Recurrent(Structure):
+    """A gated recurrent unit at each place in place of cross-attention (the question of a reviewer of the paper).
+
+    It begins from the start image's tokens: text has no place.
+    """
+
+    tokens_have_positions = True
+
+    def layer(self, width: int, heads: int, mlp_ratio: float) -> nn.Module:
+        return GatedCell(width, mlp_ratio)
+
+    def seed(self, anchor: MaskedTokens, first_window: MaskedTokens) -> MaskedTokens:
+        return first_window
+
+    def update(
+        self, squeeze: Attend, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+    ) -> MaskedTokens:
+        return squeeze(window, _in_steps_of(window, memory))
 
 
 @dataclass(frozen=True)
@@ -118,12 +156,19 @@ class MovingAverage(Structure):
         return first_window
 
     def update(
-        self, squeeze: Squeeze, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
+        self, squeeze: Attend, window: MaskedTokens, memory: MaskedTokens, anchor: Callable[[], MaskedTokens]
     ) -> MaskedTokens:
-        # Tokens stand in the order of time, rows, columns; the start image has one time step, a section some.
-        steps = window.tokens.shape[1] // memory.tokens.shape[1]
-        before = memory.tokens.repeat(1, steps, 1)
+        before = _in_steps_of(window, memory).tokens
         return MaskedTokens(self.decay * before + (1 - self.decay) * window.tokens, window.mask, window.rotation)
+
+
+def _in_steps_of(window: MaskedTokens, memory: MaskedTokens) -> MaskedTokens:
+    """The memory with as many time steps as the window: the start image has one, a section some.
+
+    Tokens stand in the order of time, rows, columns.
+    """
+    steps = window.tokens.shape[1] // memory.tokens.shape[1]
+    return MaskedTokens(memory.tokens.repeat(1, steps, 1), memory.mask.repeat(1, steps))
 
 
 class Anchor(ABC):

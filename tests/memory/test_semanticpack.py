@@ -5,7 +5,8 @@ import torch
 
 from mpgen.errors import UserError
 from mpgen.memory.base import Psi
-from mpgen.memory.semanticpack import SemanticPack, SemanticPackConfig, Squeeze
+from mpgen.memory.semanticpack import SemanticPack, SemanticPackConfig
+from mpgen.memory.squeeze import Squeeze
 from mpgen.memory.structures import (
     ConditioningAnchor,
     MovingAverage,
