@@ -19,7 +19,7 @@ from mpgen.flow import mu_for_tokens, shift_sigma
 from mpgen.tensors import Latents
 
 ALMOST_NOISE = 1e-8  # of the clean end in pure noise, so that its time is finite
-Level = float | Float[Tensor, " t"]  # of all latent frames, or of each
+Level = float | Float[Tensor, " t"] | Float[Tensor, "b t"]  # of all latent frames, of each, or of each video's
 VelocityFn = Callable[[Latents, Level], Latents]
 Sampler = Callable[[VelocityFn, Latents, Float[Tensor, " s"]], Latents]
 

@@ -64,5 +64,6 @@ class _Guided:
     scale: float | int
 
     def __call__(self, x: Latents, sigma: Level) -> Latents:
-        towards, away = self.velocity(torch.cat([x, x]), sigma).chunk(2)
+        both = torch.cat([sigma, sigma]) if isinstance(sigma, Tensor) and sigma.ndim == 2 else sigma
+        towards, away = self.velocity(torch.cat([x, x]), both).chunk(2)
         return away + self.scale * (towards - away)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mpgen.errors import UserError
 from mpgen.flow import add_noise, expand, sigma_schedule, to_clean
-from mpgen.sampling import euler
+from mpgen.sampling import Level, euler
 from mpgen.tensors import Latents, Sigma
 
 
@@ -29,7 +29,8 @@ class SectionPass:
         noisy: the point at `sigma` that the network saw.
         sigma: noise level of each video.
         velocity: what the network said, detached.
-        velocity_fn: the network on this section's context, at any point and one noise level, without a gradient.
+        velocity_fn: the network on this section's context, without a gradient, at any point and one noise level, or one
+            of each video's latent frames.
         generators: makes one generator for each video, whose numbers follow from step, video and section alone.
     """
 
@@ -38,7 +39,7 @@ class SectionPass:
     noisy: Latents
     sigma: Sigma
     velocity: Latents
-    velocity_fn: Callable[[Latents, float], Latents]
+    velocity_fn: Callable[[Latents, Level], Latents]
     generators: Callable[[], Sequence[torch.Generator]]
 
 

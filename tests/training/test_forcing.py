@@ -7,6 +7,7 @@ import torch
 from mpgen.errors import UserError
 from mpgen.flow import add_noise
 from mpgen.sampling import euler
+from mpgen.training.estimates import EstimateInSteps, ResamplingForcing, Sometimes
 from mpgen.training.forcing import (
     CorruptedHistory,
     DirectForcing,
@@ -67,6 +68,59 @@ def test_student_forcing_samples_from_the_noise_of_the_loss_in_its_steps(make_pa
     asked = list(levels)
     assert asked == pytest.approx([1.0, 9 / 10, 3 / 4, 1 / 2])
     torch.testing.assert_close(carried, euler(answer, section.noise, torch.tensor([*asked, 0.0])))
+
+
+def straight(section):
+    """The velocity towards the data from anywhere on the path, at every frame's own noise level."""
+    return lambda x, level: (x - section.clean) / level[:, None, :, None, None]
+
+
+def test_an_estimate_in_steps_begins_with_the_velocity_of_the_loss_and_goes_on_from_there(make_pass):
+    section = make_pass(no_forward)
+    torch.testing.assert_close(EstimateInSteps(1).carry(section), DirectForcing().carry(section))
+    levels = []
+
+    def answer(x, level):
+        levels.append(level)
+        return straight(section)(x, level)
+
+    torch.testing.assert_close(EstimateInSteps(3).carry(replace(section, velocity_fn=answer)), section.clean)
+    assert [level[:, 0].tolist() for level in levels] == [pytest.approx([s, 3 * s]) for s in (0.2, 0.1)]
+
+
+def test_sometimes_the_forcing_is_asked_and_else_the_data_is_carried(make_pass):
+    forced, carried = 0, DirectForcing().carry(make_pass(no_forward))
+    for seed in range(40):
+        section = make_pass(no_forward, seed=seed)
+        for mixed, own, true in zip(Sometimes(0.25).carry(section), carried, section.clean, strict=True):
+            assert torch.equal(mixed, own) or torch.equal(mixed, true)
+            forced += torch.equal(mixed, own)
+    assert 8 <= forced <= 32  # of 80
+    assert torch.equal(Sometimes(1.0).carry(section), carried)
+
+
+def test_resampling_noises_the_data_anew_and_lets_the_model_denoise_it(make_pass):
+    seen, section = [], make_pass(no_forward)
+
+    def answer(x, level):
+        seen.append((x, level))
+        return straight(section)(x, level)
+
+    section = replace(section, velocity_fn=answer)
+    for _ in range(2):
+        torch.testing.assert_close(ResamplingForcing(steps=2).carry(section), section.clean)
+    (x, level), (again, _) = seen[0], seen[2]
+    assert torch.equal(x, again)  # keyed by the video, not by what came before
+    assert not torch.isclose(level[:, 0], section.sigma).any()
+    noise = (x - (1 - level[:, None, :, None, None]) * section.clean) / level[:, None, :, None, None]
+    assert noise.std() == pytest.approx(1, abs=0.1)
+    assert not torch.allclose(noise, section.noise)
+
+
+@pytest.mark.parametrize("forcing", [EstimateInSteps(2), ResamplingForcing()], ids=["in steps", "resampling"])
+def test_the_network_takes_a_noise_level_of_each_video(make_denoiser, losses, forcing):
+    carried = [section.carried_error for section in losses(make_denoiser(), forcing)]
+    assert all(error.isfinite().all() and (error > 0).all() for error in carried if error is not None)
 
 
 def test_a_corrupted_history_is_keyed_by_video_and_damaged_as_told(make_pass):
