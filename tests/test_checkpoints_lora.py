@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from mpgen.backbones.hunyuan.released import released_card
 from mpgen.checkpoints import load_released
+from mpgen.denoiser import DenoiserConfig
 from mpgen.errors import UserError
 
 RANK = 3
@@ -193,6 +194,11 @@ FAULTS = {
     "other rows": ({GOOD[0]: (3, 32), GOOD[1]: (40, 3)}, "wanted 32 rows and 32 columns"),
     "other columns": ({GOOD[0]: (3, 31), GOOD[1]: (32, 3)}, "wanted 32 rows and 32 columns"),
     "other ranks": ({GOOD[0]: (3, 32), GOOD[1]: (32, 4)}, "do not fit"),
+    "no rank": ({GOOD[0]: (0, 32), GOOD[1]: (32, 0)}, "do not fit"),
+    "scalars": ({GOOD[0]: (), GOOD[1]: ()}, "do not fit"),
+    "dora": ({f"{LAYERS[0]}.lora_magnitude_vector": (32,)}, "DoRA, LoHa and LoKr are no plain LoRA"),
+    "loha": ({"lora_unet_transformer_blocks_0_attn_to_k.hada_w1_a": (32, 3)}, "are no plain LoRA"),
+    "twice": ({GOOD[0]: (3, 32), GOOD[1]: (32, 3), f"transformer.{GOOD[0]}": (3, 32)}, "a layer twice"),
 }
 
 
@@ -204,3 +210,56 @@ def test_a_lora_that_does_not_fit_is_refused_in_one_line(released, tmp_path, fau
         load_released(released[1], lora=[tmp_path / "lora.safetensors"])
     assert "lora.safetensors" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("prefix", ["unet.", "dit.", "module.", "transformer._orig_mod."])
+def test_names_that_wrappers_leave(released, tmp_path, prefix):
+    source, folder = released
+    down, up = adapters(source)[LAYERS[0]]
+    save_file({f"{prefix}{GOOD[0]}": down, f"{prefix}{GOOD[1]}": up}, tmp_path / "lora.safetensors")
+    got = load_released(folder, lora=[tmp_path / "lora.safetensors"])
+    assert_merged(got, source, {LAYERS[0]: (down, up)}, 1.0)
+
+
+@pytest.mark.parametrize("alpha", [torch.tensor(6), torch.tensor([6], dtype=torch.int32), torch.tensor([6.0]).half()])
+def test_alpha_may_be_a_whole_number(released, tmp_path, alpha):
+    source, folder = released
+    down, up = adapters(source)[LAYERS[0]]
+    name = "lora_unet_" + LAYERS[0].replace(".", "_")
+    state = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": alpha}
+    save_file(state, tmp_path / "lora.safetensors")
+    got = load_released(folder, lora=[tmp_path / "lora.safetensors"])
+    assert_merged(got, source, {LAYERS[0]: (down, up)}, 6 / RANK)
+
+
+SCALES = {
+    "{": "damaged or no JSON object",
+    "[1]": "damaged or no JSON object",
+    '{"transformer.r": 0, "transformer.lora_alpha": 6}': "give no scale",
+    '{"transformer.r": null, "transformer.lora_alpha": "x"}': "give no scale",
+    '{"transformer.r": 3, "transformer.lora_alpha": NaN}': "give no scale",
+}
+
+
+@pytest.mark.parametrize("header", SCALES)
+def test_a_header_that_gives_no_scale_is_refused(released, tmp_path, header):
+    state = {name: torch.zeros(shape) for name, shape in zip(GOOD, ((RANK, 32), (32, RANK)), strict=True)}
+    save_file(state, tmp_path / "lora.safetensors", metadata={"lora_adapter_metadata": header})
+    with pytest.raises(UserError, match=SCALES[header]):
+        load_released(released[1], lora=[tmp_path / "lora.safetensors"])
+
+
+@pytest.mark.parametrize("strength", ["nan", "inf", "1e400", "0,8", ""])
+def test_a_strength_is_a_finite_number(released, tmp_path, strength):
+    with pytest.raises(UserError, match="is not a strength"):
+        load_released(released[1], lora=[tmp_path / f"lora.safetensors@{strength}"])
+
+
+def test_whole_numbers_without_a_scale_are_no_weights(released, tmp_path):
+    source, _ = released
+    state = dict(source.state_dict())
+    state[f"{LAYERS[0]}.weight"] = (10 * state[f"{LAYERS[0]}.weight"]).to(torch.int8)
+    torch.save(state, tmp_path / "weights.pt")
+    config = DenoiserConfig(backbone=source.config, memory=None)
+    with pytest.raises(UserError, match=r"to_k.weight is in int8 and has no scale"):
+        load_released(tmp_path / "weights.pt", config)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.sources import BACKBONE, Source, metadata, open_source, read_json
 from mpgen.errors import UserError
 
-PREFIXES = re.compile(r"^(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.|backbone\.)+")
+PREFIXES = re.compile(
+    r"^(base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.|unet\.|dit\.|model\.|pipe\.|module\."
+    r"|_orig_mod\.|backbone\.)+"
+)
 KOHYA = re.compile(r"^lora_(unet|transformer)_")
 NAME = re.compile(
     r"^(?P<layer>.+?)\.(?:(?P<half>lora_A|lora_B|lora[_.]down|lora[_.]up)"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.weight)?|(?P<whole>alpha|diff|diff_b))$"
 )
+OTHER_KINDS = re.compile(r"\.(lora_magnitude_vector|dora_scale|hada_w\d|lokr_w\d|lora_mid)")  # not W + up @ down
 KINDS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
 
 
@@ -52,7 +57,10 @@ class LoraFile:
         if not at or Path(given).exists():
             return cls(Path(given))
         try:
-            return cls(Path(path), float(strength))
+            number = float(strength)
+            if not isfinite(number):
+                raise ValueError(strength)
+            return cls(Path(path), number)
         except ValueError:
             raise UserError(f"--lora {given}: {strength!r} is not a strength: wanted FILE or FILE@0.8") from None
 
@@ -147,21 +155,27 @@ class _Reader:
     def parts(self) -> dict[str, dict[str, str]]:
         """The names of each layer's tensors: down, up, alpha, diff, diff_b."""
         parts: dict[str, dict[str, str]] = {}
-        strangers, adapters = [], set()
+        strangers, twice, adapters = [], [], set()
         for name in self.source:
             match = NAME.match(name)
             layer = None if match is None else self._meant(match["layer"])
             if layer is None:
                 strangers.append(name)
                 continue
-            parts.setdefault(layer, {})[match["whole"] or KINDS[match["half"]]] = name
+            kind = match["whole"] or KINDS[match["half"]]
+            if (other := parts.setdefault(layer, {}).setdefault(kind, name)) != name:
+                twice.append(f"{other}, {name}")
             if match["half"]:
                 adapters.add(match["adapter"] or "default")
         if strangers or not parts:
             said = f"{len(strangers)} unexpected ({', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''})"
+            if any(OTHER_KINDS.search(name) for name in strangers):
+                said += "; DoRA, LoHa and LoKr are no plain LoRA: wanted a plain one"
             raise UserError(f"{self.path} is no LoRA of this model: {said if strangers else 'it is empty'}")
         if len(adapters) > 1:
             raise UserError(f"{self.path} holds the adapters {', '.join(sorted(adapters))}: wanted one in a file")
+        if twice:
+            raise UserError(f"{self.path} holds a layer twice ({twice[0]}): wanted one LoRA in a file")
         halves = [layer for layer, found in parts.items() if ("down" in found) != ("up" in found)]
         if halves:
             raise UserError(f"{self.path} holds half an adapter of {', '.join(halves[:8])}: wanted down and up")
@@ -171,12 +185,13 @@ class _Reader:
         self, located: Mapping[str, Rows], found: Mapping[str, str], scale: float, strength: float
     ) -> dict[str, Adapter]:
         down, up = self._read(found["down"]), self._read(found["up"])
-        rank = down.shape[0]
-        if "alpha" in found:
-            scale = float(self._read(found["alpha"])) / rank
+        rank = len(down) if down.ndim > 1 else 0
+        if rank and "alpha" in found:
+            scale = self._number(found["alpha"]) / rank
         total = sum(self.shapes[name][0] for name in located)
         columns = [torch.Size(self.shapes[name][1:]).numel() for name in located]
-        if up.shape[0] != total or up[0].numel() != rank or any(down[0].numel() != number for number in columns):
+        shapes = tuple(up.shape[:1]), up.numel(), {down.numel()}
+        if not rank or shapes != ((total,), total * rank, {rank * number for number in columns}):
             raise UserError(
                 f"{self.path}: {found['up']} {list(up.shape)} and {found['down']} {list(down.shape)} do not fit: "
                 f"wanted {total} rows and {columns[0]} columns"
@@ -190,6 +205,12 @@ class _Reader:
         if None in shapes or difference.shape[0] != total or {tuple(difference.shape[1:])} != {s[1:] for s in shapes}:
             raise UserError(f"{self.path}: {tensor} {list(difference.shape)} does not fit {', '.join(located)}")
         return {BACKBONE + name: Adapter(None, _cut(difference, rows), strength) for name, rows in located.items()}
+
+    def _number(self, name: str) -> float:
+        alpha = self._read(name)
+        if alpha.numel() != 1:
+            raise UserError(f"{self.path}: {name} holds {alpha.numel()} numbers: wanted one")
+        return float(alpha)
 
     def _read(self, name: str) -> Tensor:
         tensor = self.source[name].read().clone()
@@ -235,11 +256,28 @@ def _scale_beside(path: Path) -> float:
     if (folder / "adapter_config.json").exists() and (path.is_dir() or path.name.startswith("adapter_model")):
         settings = read_json(folder / "adapter_config.json")
     elif files and files[0].suffix == ".safetensors" and "lora_adapter_metadata" in metadata(files[0]):
-        described = json.loads(metadata(files[0])["lora_adapter_metadata"])
-        settings = {key.removeprefix("transformer."): value for key, value in described.items()}
+        settings = _described(path, metadata(files[0])["lora_adapter_metadata"])
     for key in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern"):
         if settings.get(key):
             raise UserError(f"{path}: {key} is {settings[key]!r}: wanted a LoRA without it")
     if "lora_alpha" not in settings or "r" not in settings:
         return 1.0
-    return settings["lora_alpha"] / settings["r"]
+    try:
+        scale = float(settings["lora_alpha"]) / float(settings["r"])
+        if not isfinite(scale):
+            raise ValueError(scale)
+        return scale
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        said = f"lora_alpha {settings['lora_alpha']!r} and r {settings['r']!r}"
+        raise UserError(f"{path}: {said} give no scale: wanted two numbers, r more than 0") from None
+
+
+def _described(path: Path, header: str) -> dict[str, Any]:
+    """What diffusers wrote into the file's header."""
+    try:
+        found = json.loads(header)
+        if not isinstance(found, dict):
+            raise ValueError(header)
+        return {key.removeprefix("transformer."): value for key, value in found.items()}
+    except ValueError:
+        raise UserError(f"{path}: lora_adapter_metadata in its header is damaged or no JSON object") from None

@@ -8,8 +8,10 @@ backbone's table.
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ DTYPES = {
     "F8_E5M2": torch.float8_e5m2,
     "U8": torch.uint8,  # ComfyUI's notes
 }
+NUMBERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8}  # of one, a LoRA's alpha
 GGUF = ".gguf"
 
 
@@ -101,7 +104,9 @@ def load_plain(path: Path) -> Any:
         is_zip = zipfile.is_zipfile(path)
         if is_zip and (broken := zipfile.ZipFile(path).testzip()) is not None:
             raise zipfile.BadZipFile(f"{broken} is not what its checksum says")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is damaged, or holds more than weights and plain values: {one_line(error)}") from error
     except Exception as error:  # unpickling what is no pickle raises whatever it stumbles over
@@ -194,9 +199,11 @@ def _open_safetensors(path: Path) -> Source:
         stored = {}
         for name in file.keys():  # noqa: SIM118 - not a dict
             header = file.get_slice(name)
-            if header.get_dtype() not in DTYPES:
-                raise UserError(f"{path}: {name} holds {header.get_dtype()}, wanted one of {', '.join(DTYPES)}")
-            stored[name] = Stored(tuple(header.get_shape()), DTYPES[header.get_dtype()], partial(_read, path, name))
+            shape, spelled = tuple(header.get_shape()), header.get_dtype()
+            known = DTYPES | NUMBERS if prod(shape) == 1 else DTYPES
+            if spelled not in known:
+                raise UserError(f"{path}: {name} holds {spelled}, wanted one of {', '.join(DTYPES)}")
+            stored[name] = Stored(shape, known[spelled], partial(_read, path, name))
         return stored
 
 

@@ -98,8 +98,8 @@ def override(denoiser: Denoiser, source: Source, path: Path) -> None:
 
 
 def refuse_nonfinite(tensor: Tensor, path: Path, name: str) -> None:
-    """Raises UserError where a weight is not finite: what it is part of would come out black."""
-    if not torch.isfinite(tensor).all():
+    """Raises UserError where a weight is not finite as fp32: what it is part of would come out black."""
+    if not torch.isfinite(tensor.float() if tensor.dtype == torch.float64 else tensor).all():
         raise UserError(f"{path}: {name} holds numbers that are not finite: wanted another checkpoint")
 
 
@@ -111,6 +111,10 @@ def lacks(source: Source, prefixes: tuple[str, ...]) -> bool:
 def _check(wanted: Mapping[str, Tensor], source: Source, path: Path, gaps: tuple[str, ...]) -> None:
     missing = [name for name in wanted if name not in source and not name.startswith(gaps)]
     unexpected = [name for name in source if name not in wanted]
+    whole = [name for name, stored in source.items() if not stored.dtype.is_floating_point]
+    if whole:
+        kind = str(source[whole[0]].dtype).removeprefix("torch.")
+        raise UserError(f"{path}: {whole[0]} is in {kind} and has no scale: wanted weights in floating point")
     misshapen = [
         f"{name} {list(stored.shape)} instead of {list(wanted[name].shape)}"
         for name, stored in source.items()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mpgen.conditioning import Conditioning, Widths
+from mpgen.errors import UserError, printable
 from mpgen.tensors import Clip
 
 Encoded = Float[
@@ -148,7 +149,13 @@ class Encoders(ABC):
             captions: one a video.
             images: the start images, in [-1, 1]; None where there are none.
             negative: what guidance leads all of them away from, where it is a second forward.
+
+        Raises:
+            UserError: a text is no valid Unicode, such as a prompt typed in another encoding than the terminal's.
         """
+        for text in (*captions, negative or ""):
+            if printable(text) != text:
+                raise UserError(f"the text {text[:40]!r} is no valid Unicode: wanted UTF-8, as the terminal's encoding")
         num, image = len(captions), None if self.image is None or images is None else self.image.encode(images)
         texts = [*captions, *([] if negative is None else [negative] * num)]
         text = self.text.encode(texts)  # together, so that a text encoder that is loaded for it is loaded once

@@ -144,3 +144,9 @@ def test_other_weights_give_another_fingerprint(tmp_path, monkeypatch):
     again = TinyEncoders().fingerprint
     monkeypatch.setattr(tiny, "WEIGHTS", tmp_path / "copy.safetensors")
     assert TinyEncoders().fingerprint == again
+
+
+@pytest.mark.parametrize("negative", [None, "caf\udce9"])
+def test_a_prompt_that_is_no_valid_unicode_is_refused_in_a_line(negative):
+    with pytest.raises(UserError, match=r"'caf.*udce9' is no valid Unicode"):
+        TinyEncoders().conditioning(["caf\udce9" if negative is None else "a disc"], None, negative)
