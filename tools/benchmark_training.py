@@ -50,8 +50,8 @@ def random_batch(denoiser: Denoiser, shape: Shape, sections: int, device: torch.
     conditioning = Conditioning(
         normal(shape.videos, shape.text_tokens, widths.text),
         torch.ones(shape.videos, shape.text_tokens, dtype=torch.bool, device=device),
-        normal(shape.videos, widths.pooled),
-        normal(shape.videos, shape.image_tokens, widths.image),
+        None if widths.pooled is None else normal(shape.videos, widths.pooled),
+        None if widths.image is None else normal(shape.videos, shape.image_tokens, widths.image),
         guidance_scale=10.0,
     )
     latents = normal(shape.videos, widths.latents, 1 + frames, shape.rows, shape.columns)
