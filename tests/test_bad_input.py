@@ -119,6 +119,8 @@ ROWS = [
     ("world --config bytes.yaml", "bytes.yaml: not YAML"),
     ("world --config folder.yaml", "folder.yaml: cannot be read: Is a directory"),
     ("world --config", "--config: wanted a file after it"),
+    ("generate --scene bounce --output a.mp4 --context_parallel 2", "in 1 process(es): wanted torchrun"),
+    ("generate --scene bounce --output a.mp4 --context_parallel 2 --cache mag_calibrate", "one video, and no --cache"),
     ("generate --config itself.yaml", "an anchor that holds itself"),
     ("fit --config fit_itself.yaml", "an anchor that holds itself"),
     ("fit --config nope.yaml", "nope.yaml does not exist"),

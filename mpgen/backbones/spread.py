@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributed._functional_collectives import all_to_all_single_autograd
 
 from mpgen.attention import Heads, Mask, attend
+from mpgen.errors import UserError
 
 Joined = Float[Tensor, "b n e"]
 Attend = Callable[[Heads, Heads, Heads], Joined]
@@ -135,3 +136,27 @@ class Ulysses(Spread):
     def _shares(self, count: int) -> list[int]:
         """How many of so many each rank has, as `tensor_split` does it."""
         return [count // self.ranks.size + (rank < count % self.ranks.size) for rank in range(self.ranks.size)]
+
+
+def tokens_over(size: int, heads: int) -> Spread:
+    """Tokens split over groups of so many processes next to each other; every one of them must ask for it.
+
+    Raises:
+        UserError: the processes, or the heads, are not enough for it.
+    """
+    check_shares(size, dist.get_world_size() if dist.is_initialized() else 1, heads)
+    group, _ = dist.new_subgroups(size)
+    return Ulysses(Group(group))
+
+
+def check_shares(size: int, processes: int, heads: int) -> None:
+    """Whether groups of so many of the processes can share tokens, and each of them have heads.
+
+    Raises:
+        UserError: they cannot.
+    """
+    if size < 1 or processes % size or heads < size:
+        raise UserError(
+            f"context_parallel {size} with {processes} process(es) and {heads} heads: wanted a divisor of the "
+            "processes (trainer.devices times num_nodes, or torchrun's), at most the heads"
+        )

@@ -9,6 +9,7 @@ from pathlib import Path
 from mpgen import caveats
 from mpgen.attention import check_used, using
 from mpgen.backbones.eight_bit import EightBit
+from mpgen.backbones.spread import tokens_over
 from mpgen.checkpoints import LoadedModel
 from mpgen.errors import UserError
 from mpgen.generation.denoising import Denoising
@@ -26,6 +27,7 @@ from mpgen.generation.starts.suite import FromSuite
 from mpgen.generation.starts.text import FromText
 from mpgen.generation.starts.video import FromVideo
 from mpgen.generation.starts.world import FromWorld
+from mpgen.generation.together import processes
 from mpgen.generation.weights import Released, Shipped, Trained, Weights
 from mpgen.machine import MAX_FPS
 from mpgen.options import choose
@@ -47,6 +49,7 @@ def generate(
     overwrite: bool = False,
     attention: str | None = None,
     preview: bool = False,
+    context_parallel: int = 1,
 ) -> None:
     """Make a video from a checkpoint or released weights, section by section; Ctrl-C leaves what was done, playable.
 
@@ -80,10 +83,26 @@ def generate(
         attention: the kernel where it can compute: sdpa, onednn, flex, flash, sage or xformers; the faster of the first
             two if not given.
         preview: while it works, show the section that is being denoised in a .preview.png beside the video.
+        context_parallel: so many GPUs share the tokens of one video, for sections that outgrow one:
+            torchrun --nproc_per_node 2 --no_python mpgen generate --context_parallel 2 ...
     """
-    with nullcontext() if attention is None else using(attention):
+    if context_parallel != 1 and (start.makes_many or denoising.cache is not None):
+        raise UserError(f"--context_parallel {context_parallel}: wanted one video, and no --cache")
+    with nullcontext() if attention is None else using(attention), processes(context_parallel, output) as own_output:
         _generate(
-            output, start, weights, size, denoising, fps, order, device, offload, block_weights, overwrite, preview
+            own_output,
+            start,
+            weights,
+            size,
+            denoising,
+            fps,
+            order,
+            device,
+            offload,
+            block_weights,
+            overwrite,
+            preview,
+            context_parallel,
         )
 
 
@@ -100,6 +119,7 @@ def _generate(
     block_weights: EightBit | None,
     overwrite: bool,
     preview: bool,
+    context_parallel: int,
 ) -> None:
     if fps is not None and not 0 < fps <= MAX_FPS:
         raise UserError(f"--fps {fps:g}: wanted more than 0 and at most {MAX_FPS:g}")
@@ -116,6 +136,8 @@ def _generate(
 
     place = choose_device(device)
     model = weights.load(place, offload, block_weights)
+    if context_parallel != 1:
+        model.denoiser.backbone.spread = tokens_over(context_parallel, model.denoiser.backbone.config.heads)
     check_used(place, next(model.denoiser.parameters()).dtype)
     asked_fps = start.fps if fps is None and weights.any_size else fps
     model = model if asked_fps is None else replace(model, fps=asked_fps)

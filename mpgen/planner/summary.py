@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
+from mpgen.backbones.spread import check_shares
 from mpgen.planner.needs import Assumptions, Machines, MemoryNeed, Network, memory_need, pace
 from mpgen.training.dry_run import DryRun, Precision, Shape, dry_run
 from mpgen.training.module import LongVideoModule
-from mpgen.training.parallel import check_shares
 
 GIB = 2**30
 DAY_SECONDS = 24 * 60 * 60

@@ -3,9 +3,10 @@
 from mpgen.backbones.base import Backbone
 from mpgen.backbones.eight_bit import EightBit, store_blocks
 from mpgen.backbones.recompute import RECOMPUTE, Recompute
+from mpgen.backbones.spread import tokens_over
 from mpgen.backbones.swapping import swap_blocks
 from mpgen.errors import UserError
-from mpgen.training.parallel import Distribution, tokens_over
+from mpgen.training.parallel import Distribution
 
 
 def prepare_blocks(

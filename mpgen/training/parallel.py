@@ -22,7 +22,6 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mpgen.backbones.spread import Group, Spread, Ulysses
 from mpgen.checkpoints.sources import Stored
 from mpgen.denoiser import Denoiser
 from mpgen.errors import UserError
@@ -173,30 +172,6 @@ class Sharded(Distribution):
         norm = nn.utils.clip_grad_norm_(parameters, max_norm)
         assert isinstance(norm, DTensor)
         return norm.full_tensor()
-
-
-def tokens_over(size: int, heads: int) -> Spread:
-    """Tokens split over groups of so many ranks next to each other; every rank must ask for it.
-
-    Raises:
-        UserError: the ranks, or the heads, are not enough for it.
-    """
-    check_shares(size, world_size(), heads)
-    group, _ = dist.new_subgroups(size)
-    return Ulysses(Group(group))
-
-
-def check_shares(size: int, processes: int, heads: int) -> None:
-    """Whether groups of so many of the processes can share tokens, and each of them have heads.
-
-    Raises:
-        UserError: they cannot.
-    """
-    if size < 1 or processes % size or heads < size:
-        raise UserError(
-            f"model.context_parallel {size} with {processes} process(es) and {heads} heads: wanted a divisor of the "
-            "processes (trainer.devices times num_nodes), at most the heads"
-        )
 
 
 def world_size() -> int:

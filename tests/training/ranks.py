@@ -21,13 +21,14 @@ from small_models import FPS, SIZE_PX, fit, make_module, trainable_config
 
 from mpgen import cli
 from mpgen.backbones.lora import LoraConfig
+from mpgen.backbones.spread import tokens_over
 from mpgen.data.curriculum import Shuffled
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.encoders.tiny import TinyEncoders
 from mpgen.errors import UserError
 from mpgen.training import forcing
 from mpgen.training.checkpointing import RunCheckpoints
-from mpgen.training.parallel import Replicated, tokens_over
+from mpgen.training.parallel import Replicated
 from mpgen.training.strategies import CopiesStrategy, FSDP2Strategy
 
 STRATEGIES = {
@@ -106,6 +107,12 @@ class Trouble(pl.Callback):
             raise ValueError("the disc of rank 1 is gone")
 
 
+def generating(folder: Path) -> tuple[str, ...]:
+    """A command, but for what it writes and how many share it."""
+    begun = folder / "alone" / "direct, everything, clipped, recomputed, accumulated" / "last.ckpt"
+    return "generate", "--ckpt_path", str(begun), "--scene", "bounce", "--seconds", "1", "--steps", "2"
+
+
 def mpgen(*argv: str) -> int:
     """The exit status of a command."""
     sys.argv = ["mpgen", *argv]
@@ -126,6 +133,7 @@ def work(jobs: dict[str, Any], folder: Path) -> None:
         (Path(job["folder"]) / "losses.json").write_text(json.dumps(losses))
     rank = dist.get_rank()
     torch.save({name: computed(name, tokens_over(2, 4)) for name in BACKBONES}, folder / f"shared_{rank}.pt")
+    mpgen(*generating(folder), "--output", str(folder / "shared.mp4"), "--context_parallel", "2")
     (folder / f"out_of_step_{rank}.txt").write_text(out_of_step())
     # Last, because no rank can go on after another one failed.
     with (folder / f"trouble_{rank}.txt").open("w") as said:

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mpgen.backbones.spread import check_shares, tokens_over
 from mpgen.errors import UserError
 from mpgen.planner.needs import Machines, Network, pace
 from mpgen.planner.summary import Assumptions
 from mpgen.training.dry_run import Shape, dry_run
-from mpgen.training.parallel import check_shares, tokens_over
 
 SHAPE = Shape(videos=2, rows=8, columns=8, text_tokens=5, image_tokens=6)
 

@@ -2,8 +2,11 @@
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,7 +18,7 @@ from mpgen.checkpoints import load_for_generation
 from mpgen.training.checkpointing import RunCheckpoints
 
 sys.path.insert(0, str(Path(__file__).parent))
-from ranks import make_module, train, work
+from ranks import generating, make_module, mpgen, train, work
 from shared_tokens import BACKBONES, computed
 from small_run import CONFIG
 
@@ -58,6 +61,7 @@ def run_all(folder: Path, world: str) -> None:
     alone = placed("alone")
     losses = {alone[0]["folder"]: train(alone[0], world, 1)}  # fills the cache
     jobs = [job for kind in KINDS for job in placed(kind)]
+    jobs += [placed(kind)[list(JOBS).index(name)] for kind, name in SHARED]
     going_on = {"resume": f"{alone[0]['folder']}/last.ckpt", "steps": STEPS + 1, "folder": str(folder / "more")}
     jobs.append(alone[0] | going_on | {"strategy": "fsdp2"})
     given, port = {"world": world, "jobs": jobs, "trouble": str(trouble(folder, Path(world)))}, free_port()
@@ -86,11 +90,11 @@ def trouble(folder: Path, world: Path) -> Path:
     return path
 
 
-KINDS = ("ddp", "fsdp2", "fsdp2 sharded", "ddp, tokens shared", "fsdp2, tokens shared")
+KINDS = ("ddp", "fsdp2", "fsdp2 sharded")
+SHARED = tuple(zip(("ddp, tokens shared", "fsdp2, tokens shared"), [*JOBS][::2], strict=True))
 
 
-@pytest.mark.parametrize("name", JOBS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "name"), [*product(KINDS, JOBS), *SHARED])
 def test_two_processes_learn_what_one_learns(runs, kind, name):
     one, two = (json.loads((runs / k / name / "losses.json").read_text()) for k in ("alone", kind))
     assert len(one) == STEPS
@@ -165,6 +169,17 @@ def test_two_processes_that_share_tokens_compute_what_one_computes_and_keep_half
         for what, wanted in one["gradients"].items():
             torch.testing.assert_close(two["gradients"][what], wanted, rtol=1e-4, atol=1e-5, msg=what)
         assert 0.45 < two["kept"] / one["kept"] <= 0.6
+
+
+def test_two_processes_that_share_tokens_generate_the_video_of_one(runs):
+    assert mpgen(*generating(runs), "--output", str(runs / "alone.mp4")) == 0
+    one, two = (
+        np.stack([f.to_ndarray(format="rgb24") for f in av.open(runs / name).decode(video=0)])
+        for name in ("alone.mp4", "shared.mp4")
+    )
+    assert len(one) > 8
+    assert np.abs(one.astype(int) - two.astype(int)).max() <= 1
+    assert json.loads((runs / "shared.json").read_text())["frames"] == len(one)
 
 
 def test_ranks_out_of_step_say_so_on_every_rank_instead_of_waiting(runs):
