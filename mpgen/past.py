@@ -18,7 +18,7 @@ from mpgen.memory.controls import OWN, OtherVideo, controlled
 from mpgen.memory.framepack import History, pack_history
 from mpgen.schedule import Schedule
 from mpgen.sections import FrameIndex
-from mpgen.tensors import Latents
+from mpgen.tensors import Latents, Still
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,13 @@ class Past:
         """The same with the memory made anew from all `sections` so far, under another conditioning."""
         if self.psi is None:
             return self
-        psi = self.psi.anew(conditioning)
-        for section in sections:
-            psi = psi.after(section.to(self.history.start))
-        return replace(self, psi=psi)
+        return replace(self, psi=_made_of(self.psi.anew(conditioning), sections, self.history.start))
+
+    def remembering(self, sections: Iterable[Latents]) -> "Past":
+        """The same with the memory made anew from `sections` in place of those so far; the short-term history stays."""
+        if self.psi is None:
+            return self
+        return replace(self, psi=_made_of(self.psi.anew(), sections, self.history.start))
 
     def controlled(self, control: str, other: OtherVideo | None = None) -> "Past":
         """The same, before any section, with psi made as a control of `mpgen.memory.controls` has it.
@@ -83,3 +86,9 @@ class Past:
             UserError: there is no psi, no such control, or it wants another video.
         """
         return self if control == OWN else replace(self, psi=controlled(self.psi, control, other))
+
+
+def _made_of(psi: Remembered, sections: Iterable[Latents], like: Still) -> Remembered:
+    for section in sections:
+        psi = psi.after(section.to(like))
+    return psi

@@ -97,7 +97,7 @@ class Objective:
             draw = noise.draw(batch.uids, stage.number, drawn.clean)
             sigma = denoiser.schedule.draw(draw.uniform, stage.ages, frames, self.sigma)
             noisy = add_noise(drawn.clean, draw.noise, sigma)
-            context = past.from_memory_alone(drawn.from_memory, drawn.kept).pack(len(stage.sections))
+            context = drawn.context(past, len(stage.sections))
             velocity = denoiser(noisy, sigma, context, conditioning).float()
             per_video = (velocity - velocity_target(drawn.clean, draw.noise)).square().mean((1, 2, 3, 4))
 

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mpgen.backbones.base import Context
 from mpgen.errors import UserError
+from mpgen.past import Past
 from mpgen.schedule import Stage
 from mpgen.sections import Layout
 from mpgen.tensors import Latents
@@ -50,6 +52,10 @@ class Drawn:
     clean: Latents
     from_memory: Bool[Tensor, " b"]
     kept: int = 0
+
+    def context(self, past: Past, num_sections: int) -> Context:
+        """What the network is shown while it draws."""
+        return past.from_memory_alone(self.from_memory, self.kept).pack(num_sections)
 
 
 class Target(ABC):
