@@ -1,12 +1,14 @@
 """`mpgen evaluate --world` for one method or several: the world's own scores of each, side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from mpgen.errors import UserError
 from mpgen.evaluation.suite import Video
+from mpgen.evaluation.summary import Cell, mean_of
 from mpgen.world.scoring.evaluate import score_world
 
 _GENERATED = "generated"
@@ -17,14 +19,18 @@ class WorldScores:
     """What the world's truth says of the videos.
 
     Args:
-        record: for scores.json: of one method as it is, of several by method under `world`.
+        record: for scores.json: of one method as it is, of several by method under `world`, and their paired
+            differences under `world_differences`.
         table: a header and a row for each score: methods, then the references; mean, half of its 95 % interval, count.
+        differences: a header and a row for each score: second method minus first on the videos that both have, with the
+            95 % interval over videos and their count; empty for one method.
         pictures: PNG files for the report, each with its heading.
     """
 
     record: dict[str, Any] = field(default_factory=dict)
     table: tuple[tuple[str, ...], ...] = ()
     pictures: tuple[tuple[str, Path], ...] = ()
+    differences: tuple[tuple[str, ...], ...] = ()
 
 
 NO_WORLD = WorldScores()
@@ -57,7 +63,13 @@ def score_methods(
         pictures += _pictures(place, f"{name}: ")
     if not records:
         raise UserError(f"--world {world}: no video of {', '.join(folders.values())} could be scored against it")
-    return WorldScores({"world": records}, _table(records), tuple(pictures))
+    found = _differences(records)
+    plain = [
+        {"first": first, "second": second, "scores": {name: asdict(cell) for name, cell in cells.items()}}
+        for (first, second), cells in found.items()
+    ]
+    record = {"world": records, "world_differences": plain}
+    return WorldScores(record, _table(records), tuple(pictures), _difference_table(found))
 
 
 def _pictures(folder: Path, method: str) -> tuple[tuple[str, Path], ...]:
@@ -72,6 +84,36 @@ def _table(records: dict[str, dict[str, Any]]) -> tuple[tuple[str, ...], ...]:
     names = list(dict.fromkeys(name for summary in columns.values() for name in summary))
     rows = [(name, *(_cell(summary.get(name, {}).get("all")) for summary in columns.values())) for name in names]
     return (("", *columns), *rows)
+
+
+def _differences(records: dict[str, dict[str, Any]]) -> dict[tuple[str, str], dict[str, Cell]]:
+    """Of every two methods, by score: the second minus the first, within the videos of one name."""
+    means = {method: {one["name"]: one["means"] for one in record["videos"]} for method, record in records.items()}
+    found = {}
+    for first, second in combinations(sorted(means), 2):
+        pairs = [
+            (means[first][name], means[second][name]) for name in sorted(means[first].keys() & means[second].keys())
+        ]
+        names = dict.fromkeys(name for before, after in pairs for name in before if name in after)
+        cells = {name: mean_of([b[name] - a[name] for a, b in pairs if name in a and name in b]) for name in names}
+        if cells:
+            found[first, second] = {name: cell for name, cell in cells.items() if cell is not None}
+    return found
+
+
+def _difference_table(found: dict[tuple[str, str], dict[str, Cell]]) -> tuple[tuple[str, ...], ...]:
+    names = dict.fromkeys(name for cells in found.values() for name in cells)
+    header = ("", *(f"{second} minus {first}" for first, second in found))
+    return (
+        (header, *((name, *(_signed(cells.get(name)) for cells in found.values())) for name in names)) if found else ()
+    )
+
+
+def _signed(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    interval = "" if cell.low is None else f" [{cell.low:+.2f}, {cell.high:+.2f}]"
+    return f"{cell.mean:+.2f}{interval} ({cell.count})"
 
 
 def _cell(estimate: dict[str, Any] | None) -> str:

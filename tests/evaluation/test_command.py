@@ -146,13 +146,20 @@ def test_several_methods_on_the_world_in_one_call(tmp_path, capsys):
     render_world(WorldSettings(size_px=48, train_videos=0, val_videos=2, pixel_frames=(33,)), world, processes=1)
     for method in ("a", "b"):
         shutil.copytree(world / "videos", tmp_path / "videos" / method)
+    one, other = sorted((tmp_path / "videos" / "b").glob("*.mp4"))
+    shutil.copy(one, other)  # one of the second method's is another scene
     evaluate(tmp_path / "videos", tmp_path / "out", world=world, metrics="luminance")
     record = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert set(record["world"]) == {"a", "b"}
     first = [of["summary"]["generated"]["first section: video right"]["all"]["mean"] for of in record["world"].values()]
-    assert first == [1, 1]
+    assert first == [1, 0.5]
+    (paired,) = record["world_differences"]
+    assert (paired["first"], paired["second"]) == ("a", "b")
+    background = paired["scores"]["background: PSNR (dB)"]
+    assert background["count"] == 2
+    assert background["low"] < background["mean"] < background["high"] == 0
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.index("Against the world") < page.index("The paper's table")
+    assert page.index("Against the world") < page.index("<th>b minus a</th>") < page.index("The paper's table")
     assert page.count("data:image/png") == 4
 
 

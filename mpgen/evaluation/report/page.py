@@ -83,6 +83,7 @@ def write_page(evaluation: Evaluation, path: Path, world: WorldScores = NO_WORLD
         prompts=[prompt_row(name, prompt, path) for name, prompt in prompts.items()],
         differences=difference_table(differences(list(prompts.values()), evaluation.metrics), evaluation.metrics),
         world_table=world.table,
+        world_differences=world.differences,
         pictures=[(title, _encoded(picture.read_bytes(), "png")) for title, picture in world.pictures],
         absent=[(evaluation.titles[name], reason) for name, reason in evaluation.absent.items()],
     )

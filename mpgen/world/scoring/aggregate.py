@@ -88,6 +88,12 @@ METRICS: MappingProxyType[str, Callable[[VideoScores], list[float]]] = MappingPr
 )
 
 
+def means(video: VideoScores) -> dict[str, float]:
+    """One number a metric of one video, the mean over its objects; what it has no values of is left out."""
+    found = {metric: estimate(values(video)) for metric, values in METRICS.items()}
+    return {metric: value.mean for metric, value in found.items() if value is not None}
+
+
 def summarise(videos: Sequence[VideoScores]) -> dict[str, dict[str, Estimate]]:
     """Metric -> family (and "all") -> estimate; what no video has is left out."""
     families = [*dict.fromkeys(video.family for video in videos), ALL]

@@ -16,6 +16,7 @@ from mpgen.world.scoring.aggregate import (
     ALL,
     Estimate,
     background_curve,
+    means,
     recall_bins,
     section_curves,
     summarise,
@@ -74,7 +75,7 @@ def _cell(value: Estimate | None) -> str:
 
 
 def _row(video: VideoScores) -> dict[str, Any]:
-    return {**_plain(asdict(video)), "first_section_right": video.first_section_right}
+    return {**_plain(asdict(video)), "first_section_right": video.first_section_right, "means": means(video)}
 
 
 def _plain(value: Any) -> Any:
