@@ -21,6 +21,12 @@ KINDS = {
     "Video to go on with": "video",
     "Video made here, again": "branch",
 }
+# The seconds from a section to the end of the video that is made again. In the browser: an answer of the server would
+# come late and replace what was typed meanwhile.
+REST = """(section, parts, seconds) => {
+  const left = parts ? parts.sections - Math.max(section || 1, 1) + 1 : 0;
+  return left < 1 ? seconds : Math.round(1000 * left * parts.seconds) / 1000;
+}"""
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto; }
 .html-container { padding: 0 !important; }
@@ -54,7 +60,7 @@ def make_page(worker: Worker) -> gr.Blocks:
     """The page of a studio; every visitor has forms of their own and sees the same engine."""
     hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     with gr.Blocks(title="mpgen studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        shown, source = gr.State({}), gr.State("")
+        shown, source, parts = gr.State({}), gr.State(""), gr.JSON(visible=False)
         gr.Markdown(f"## mpgen studio\n{_model_line(worker)}")
         with gr.Row():
             with gr.Column(scale=5):
@@ -118,12 +124,12 @@ def make_page(worker: Worker) -> gr.Blocks:
 
         handle = _Handlers(worker)
         denoising = [sampler, steps, shift, guidance, seed]
-        settings = [prompt, later, seconds, endless, *denoising, said]
+        settings = [prompt, later, seconds, endless, *denoising, parts, said]
         form = [kind, scene, picture, video, source, section, prompt, later, seconds, endless, own_pace, reads]
         kind.change(handle.kind, kind, [scene, picture, video, again], **hidden)
         dropped.upload(handle.drop, dropped, [source, section, *settings], **hidden)
         made.input(handle.choose, made, [source, section, *settings], **hidden)
-        section.input(handle.rest, [source, section], seconds, **hidden)
+        section.input(None, [section, parts, seconds], seconds, js=REST, api_visibility="private")
         go.click(handle.make, [*form, *denoising], said, **hidden)
         pause.click(handle.pause, None, pause, **hidden)
         stop.click(handle.stop, None, said, **hidden)
@@ -151,7 +157,7 @@ class _Handlers:
             source = take_in(self.worker.folder, given, "video")
             return [source, *self._settings(source)]
         except UserError as error:
-            return ["", *[gr.skip()] * 10, views.notice(str(error), bad=True)]
+            return ["", *[gr.skip()] * 11, views.notice(str(error), bad=True)]
 
     def choose(self, number: int | None) -> list[Any]:
         """The settings of a video in the gallery."""
@@ -161,16 +167,7 @@ class _Handlers:
                 raise UserError("no video was chosen: wanted one")
             return [task.video, *self._settings(task.video)]
         except UserError as error:
-            return ["", *[gr.skip()] * 10, views.notice(str(error), bad=True)]
-
-    def rest(self, source: str, section: float | None) -> Any:
-        """The seconds from a section to the end of the video that is made again."""
-        try:
-            settings = settings_of(self.worker.folder / source)
-        except UserError:
-            return gr.skip()
-        left = settings.num_sections - int(section or 1) + 1
-        return gr.skip() if settings.endless or left < 1 else round(left * settings.section_seconds, 3)
+            return ["", *[gr.skip()] * 11, views.notice(str(error), bad=True)]
 
     def make(self, *form: Any) -> str:
         """Queues what the form says, or answers with what is wrong with it."""
@@ -255,7 +252,8 @@ class _Handlers:
         given = read.denoising
         denoising = [given[name] for name in ("sampler", "steps", "shift", "guidance_scale", "seed")]
         seconds = 10 if read.endless else round(read.seconds, 3)
-        return [1, read.prompt, "", seconds, read.endless, *denoising, views.notice(said)]
+        parts = None if read.endless else {"sections": read.num_sections, "seconds": read.section_seconds}
+        return [1, read.prompt, "", seconds, read.endless, *denoising, parts, views.notice(said)]
 
 
 def _pause_button(paused: bool) -> Any:

@@ -183,7 +183,9 @@ def test_a_video_grows_is_stopped_and_made_again_from_a_section(open_page, serve
     page.set_input_files("#dropped input[type=file]", server.folder / "videos" / f"{number:06d}.mp4")
     page.wait_for_selector("#said :text('Its settings are in the form')")
     assert page.input_value("#prompt textarea") == "a red disc moves up slowly."
-    page.fill("#section input", "2")
+    whole = page.input_value("#seconds input")
+    page.fill("#section input", "2")  # the seconds follow at once, or they would replace what is typed next
+    page.wait_for_function("whole => +document.querySelector('#seconds input').value < +whole", arg=whole)
     fill(page, "a blue ring moves left slowly.", 1)
     again = submit(page, server)
     assert server.until("done", again)["request"]["kind"] == "branch"
