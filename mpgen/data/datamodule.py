@@ -79,6 +79,8 @@ class VideoDataModule(LightningDataModule):
                 f"model.accumulate_batches {accumulate_batches} of {batch_size} videos (data.batch_size): wanted at "
                 f"least 1, and at most {MAX_BATCH} videos in all"
             )
+        if seed < 0:
+            raise UserError(f"data.seed {seed}: wanted 0 or more")
         check_processes(num_workers, "data.num_workers", at_least=0)
         self.manifest, self.cache, self.encoders, self.world = Path(manifest), Path(cache), encoders, world
         self.settings = CacheSettings(

@@ -97,6 +97,11 @@ class LongVideoModule(pl.LightningModule):
         max_nonfinite: int = 10,
     ):
         super().__init__()
+        for name, given in {"seed": seed, "max_nonfinite": max_nonfinite, "memory_sections": memory_sections}.items():
+            if given < 0:
+                raise UserError(f"model.{name} {given}: wanted 0 or more")
+        if not clip_norm > 0:
+            raise UserError(f"model.clip_norm {clip_norm:g}: wanted more than 0 (.inf for no clipping)")
         self.automatic_optimization = False
         self.denoiser_config = denoiser
         self.objective = Objective(forcing, sigma, target, memory_sections, negative_memory)

@@ -16,6 +16,8 @@ INSTEAD = {
     "overfit_batches": (0, "trainer.limit_train_batches, or a manifest of few videos (data.manifest)"),
 }
 
+POSITIVE = ("val_check_interval", "check_val_every_n_epoch")
+
 
 def check_trainer(settings: Mapping[str, Any]) -> None:
     """Raises UserError for what Lightning would end with, or this machine could not bear.
@@ -26,6 +28,9 @@ def check_trainer(settings: Mapping[str, Any]) -> None:
     for name, (harmless, wanted) in INSTEAD.items():
         if settings[name] not in (harmless, None):
             raise UserError(f"trainer.{name} {settings[name]} cannot work here: wanted {wanted}")
+    for name in POSITIVE:
+        if isinstance(settings[name], int | float) and settings[name] <= 0:
+            raise UserError(f"trainer.{name} {settings[name]}: wanted more than 0")
     accelerator = settings["accelerator"]
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     check_devices(settings["devices"], on_cpu)
