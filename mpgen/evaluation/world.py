@@ -48,7 +48,7 @@ def score_methods(
     if len(folders) == 1:
         ((folder, method),) = folders.items()
         record = score_world(world, folder, output, section_frames, references)
-        return WorldScores(record, _table({method: record}), _pictures(output, ""))
+        return WorldScores(record, _table({method: record}), _pictures(output, "", record))
     records: dict[str, dict[str, Any]] = {}
     pictures: list[tuple[str, Path]] = []
     for folder, method in folders.items():
@@ -60,7 +60,7 @@ def score_methods(
         except UserError as error:
             print(f"no world scores of {name}: {error}")
             continue
-        pictures += _pictures(place, f"{name}: ")
+        pictures += _pictures(place, f"{name}: ", records[name])
     if not records:
         raise UserError(f"--world {world}: no video of {', '.join(folders.values())} could be scored against it")
     found = _differences(records)
@@ -72,8 +72,11 @@ def score_methods(
     return WorldScores(record, _table(records), tuple(pictures), _difference_table(found))
 
 
-def _pictures(folder: Path, method: str) -> tuple[tuple[str, Path], ...]:
-    titles = {"curves.png": "scores by section", "recall.png": "recall of what was hidden"}
+def _pictures(folder: Path, method: str, record: dict[str, Any]) -> tuple[tuple[str, Path], ...]:
+    """Recall has one where something was hidden and came back."""
+    titles = {"curves.png": "scores by section"}
+    if any(record["recall"].values()):
+        titles["recall.png"] = "recall of what was hidden"
     return tuple((f"World: {method}{title}", folder / name) for name, title in titles.items())
 
 

@@ -160,7 +160,7 @@ def test_several_methods_on_the_world_in_one_call(tmp_path, capsys):
     assert background["low"] < background["mean"] < background["high"] == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.index("Against the world") < page.index("<th>b minus a</th>") < page.index("The paper's table")
-    assert page.count("data:image/png") == 4
+    assert page.count("data:image/png") == 2  # nothing was hidden: no picture of recall
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(videos, tmp_path):

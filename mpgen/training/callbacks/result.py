@@ -27,10 +27,11 @@ from mpgen.training.callbacks.ema import EMA
 from mpgen.training.parallel import Replicated
 from mpgen.video.writing import VideoWriter
 from mpgen.world.filmstrip import Strip, draw_strips
-from mpgen.world.questions import Question, after_hiding, from_the_start
+from mpgen.world.questions import HIDING, Question, after_hiding, from_the_start
 from mpgen.world.scenes import PALETTE, SHAPES
 from mpgen.world.scoring.aggregate import Estimate, summarise
 from mpgen.world.scoring.video import VideoScores
+from mpgen.world.settings import WorldSettings
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 TRUTH, BASE, OURS = "truth", "base", "ours"
@@ -92,10 +93,11 @@ class HeldOutResult(pl.Callback):
         began = time.monotonic()
         settings = replace(trainer.datamodule.world, seed=self.seed)
         section = pl_module.denoiser.layout.section_pixel_frames
-        questions = {
-            LONG: from_the_start(settings, self.num[LONG], section, self.seconds),
-            RECALL: after_hiding(settings, self.num[RECALL], section, self.hidden_seconds),
-        }
+        questions = {LONG: from_the_start(settings, self.num[LONG], section, self.seconds)}
+        if hiding := self._hiding(settings, section):
+            questions = {RECALL: hiding} | questions
+        else:
+            rank_zero_info("result: nothing is hidden in this world (data.world.families), so recall is not asked")
         rank_zero_info(
             f"\nresult: {sum(map(len, questions.values()))} held-out videos, {self.seconds:g} s long or hiding"
         )
@@ -116,6 +118,12 @@ class HeldOutResult(pl.Callback):
             _film(questions[LONG], {who: made[LONG] for who, made in videos.items()}, folder / "result.mp4")
         except (OSError, UserError) as error:
             rank_zero_warn(f"{folder}: the result could not be written: {error}")
+
+    def _hiding(self, settings: WorldSettings, section_frames: int) -> list[Question]:
+        """Videos in which something comes back; none where the world that was trained on hides nothing."""
+        if not any(settings.families.get(family) for family in HIDING):
+            return []
+        return after_hiding(settings, self.num[RECALL], section_frames, self.hidden_seconds)
 
     def _answers(self, trainer: pl.Trainer, network: Denoiser, asked: Sequence[Question]) -> list[Frames]:
         """All answers, of which every rank makes as many."""
@@ -164,6 +172,7 @@ def _table(scores: Mapping[str, Scores]) -> str:
     rows = [
         [says, *(_cell(scores[who][kind].get(metric)) for who in scores), "-" if chance is None else f"{chance:.2f}"]
         for says, kind, metric, chance in LINES
+        if all(kind in of for of in scores.values())
     ]
     return aligned([["held-out videos", *scores, "chance"], *rows])
 
@@ -186,8 +195,8 @@ def _draw(
 ) -> None:
     """Rows for who made it; what was given has a frame around it."""
     strips = []
-    for kind in (RECALL, LONG):
-        for number, question in list(enumerate(questions[kind]))[:2]:
+    for kind, asked in questions.items():
+        for number, question in list(enumerate(asked))[:2]:
             shown = _shown(question)
             for who in videos:
                 strips.append(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,17 @@ def test_a_run_ends_with_base_and_result_beside_the_truth(fit, make_module, make
     assert film.shape == (49, 3 * 32, 3 * (3 * 32 + 2 * 2), 3)
     assert (tmp_path / "result.png").stat().st_size > 1000
     assert "held-out videos" in capsys.readouterr().out
+
+
+def test_a_world_that_hides_nothing_is_not_asked_for_recall(fit, make_module, make_small_data, tmp_path, capsys):
+    data = make_small_data()
+    data.world = replace(WORLD, families={"bounce": 1.0})
+    data.prepare_data = lambda: None
+    fit(make_module(), data, tmp_path, 1, callbacks=[HeldOutResult(num_long=1, num_hiding=1, seconds=1.0, steps=1)])
+    assert list(json.loads((tmp_path / "result.json").read_text())["ours"]) == ["long"]
+    out = capsys.readouterr().out
+    assert "last four seconds" in out
+    assert "hiding" not in out
 
 
 def test_without_a_world_there_is_nothing_to_ask(fit, make_module, make_small_data, tmp_path):
