@@ -20,7 +20,22 @@ from mpgen.backbones.recompute import Block
 from mpgen.backbones.rope import rotation_grid
 from mpgen.backbones.spread import Here, Spread
 from mpgen.conditioning import Conditioning, Widths
+from mpgen.errors import UserError
 from mpgen.tensors import FrameIndices, Latents, MaskedTokens, Rotation, Sigma, Tokens
+
+MAX_BLOCKS = 1000
+
+
+def check_counts(config: Any, at_least: Mapping[str, int]) -> None:
+    """Raises UserError for a number of a network's parts that cannot be.
+
+    Args:
+        config: of a backbone.
+        at_least: the fewest, by the names of its fields.
+    """
+    for name, fewest in at_least.items():
+        if not fewest <= (given := getattr(config, name)) <= MAX_BLOCKS:
+            raise UserError(f"{name} {given}: wanted {fewest} to {MAX_BLOCKS}")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mpgen.errors import UserError
+
 
 class WarmupCosine(LRScheduler):
     """Rises in a line, stays for a while, then falls along half a cosine to a fraction of the peak.
@@ -25,6 +27,11 @@ class WarmupCosine(LRScheduler):
         final_fraction: float = 0.1,
         hold_steps: int = 0,
     ):
+        if min(warmup_steps, hold_steps) < 0 or total_steps < 1 or not 0 <= final_fraction < math.inf:
+            raise UserError(
+                f"model.lr_scheduler: warmup_steps {warmup_steps}, hold_steps {hold_steps}, total_steps {total_steps}, "
+                f"final_fraction {final_fraction:g}: wanted none below 0, and at least 1 step in all"
+            )
         self.warmup_steps = warmup_steps
         self.hold_steps = hold_steps
         self.total_steps = total_steps

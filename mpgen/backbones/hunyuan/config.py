@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from mpgen.backbones.base import BackboneConfig
+from mpgen.backbones.base import BackboneConfig, check_counts
 from mpgen.conditioning import Widths
 from mpgen.errors import UserError
 
@@ -71,6 +71,16 @@ class HunyuanConfig(BackboneConfig):
     refiner_mlp_ratio: float | None = None
 
     def __post_init__(self):
+        check_counts(
+            self,
+            {
+                "num_layers": 0,
+                "num_single_layers": 0,
+                "num_refiner_layers": 0,
+                "num_attention_heads": 1,
+                "patch_size": 1,
+            },
+        )
         if self.patch_size_t != 1:
             raise UserError(f"patch_size_t {self.patch_size_t}: wanted 1, every latent frame has its own index")
         if sum(self.rope_axes_dim) != self.attention_head_dim or any(d % 2 for d in self.rope_axes_dim):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from mpgen.backbones.base import BackboneConfig
+from mpgen.backbones.base import BackboneConfig, check_counts
 from mpgen.conditioning import Widths
 from mpgen.errors import UserError
 
@@ -70,6 +70,7 @@ class WanConfig(BackboneConfig):
     text_tokens: int = 512
 
     def __post_init__(self):
+        check_counts(self, {"num_layers": 1, "num_attention_heads": 1})
         if self.patch_size[0] != 1:
             raise UserError(f"patch_size {list(self.patch_size)}: wanted 1 latent frame, every one has its own index")
         if sum(self.rope_dim) != self.attention_head_dim or any(d % 2 for d in self.rope_dim):

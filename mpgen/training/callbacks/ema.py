@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from mpgen.errors import UserError
 from mpgen.training.parallel import placed_like
 
 
@@ -22,6 +23,8 @@ class EMA(pl.Callback):
     """
 
     def __init__(self, decay: float = 0.999, on_host: bool = False):
+        if not 0 <= decay < 1:
+            raise UserError(f"EMA: decay {decay:g}: wanted 0 or more, and less than 1")
         self.decay = decay
         self.on_host = on_host
         self.steps = 0
