@@ -48,7 +48,9 @@ def test_at_no_noise_the_estimate_is_the_data_and_a_sample_is_not(world, model, 
     monkeypatch.setattr(tool, "SIGMAS", (1e-4, 1.0))
     true, own = (tool.watch(model, world, videos=2, sections=3, own=own) for own in (False, True))
     assert true.sharpness["estimate at 0.0001"] == pytest.approx([1.0] * 3, abs=0.01)
-    assert true.error["estimate at 0.0001"] == pytest.approx([0.0] * 3, abs=0.01)
+    for name in ("estimate at 0.0001", "0.0001 in 4 steps"):
+        assert true.error[name] == pytest.approx([0.0] * 3, abs=0.01)
+    assert true.error["1.0 in 2 steps"] == pytest.approx(true.error["sample of 2 steps"], rel=1e-4)
     assert min(true.error["sample of 10 steps"]) > 0.1
     assert true.error["sample of 2 steps"][0] == own.error["sample of 2 steps"][0]  # the first has the same past
     assert true.error["sample of 2 steps"][1] != own.error["sample of 2 steps"][1]

@@ -3,8 +3,8 @@
     python tools/carried_sharpness.py --world worlds/drift --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
 
 Videos of the world are gone through section by section, once conditioned on their true past and once on the model's
-own. In each section the model makes its one-step estimate from several noise levels, the same in two steps, and samples
-of several steps. Sharpness is the mean absolute Laplacian of the latents, over the truth's; error is the root mean
+own. In each section the model makes its one-step estimate from several noise levels, the estimate in several steps from
+there, one estimate noised and estimated again, and samples of several steps. Sharpness is the mean absolute Laplacian of the latents, over the truth's; error is the root mean
 square of the difference to the truth.
 """
 
@@ -24,9 +24,10 @@ from mpgen.checkpoints import LoadedModel
 from mpgen.checkpoints.runs import load_for_generation
 from mpgen.data.dataset import VideoBatch
 from mpgen.errors import UserError
-from mpgen.flow import LogitNormal, add_noise, sigma_schedule, to_clean
+from mpgen.flow import LogitNormal, add_noise, sigma_schedule
 from mpgen.sampling import euler
 from mpgen.tensors import Latents
+from mpgen.training.estimates import finish
 from mpgen.training.forcing import Forcing, SectionPass
 from mpgen.training.noise import KeyedNoise
 from mpgen.training.objective import Objective
@@ -37,6 +38,7 @@ from mpgen.world.videos import scene_of, world_videos
 from mpgen.world.writer import load_settings
 
 SIGMAS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
+IN_STEPS = (2, 4)
 TWICE = (0.9, 0.5)
 STEPS = (2, 5, 10)
 LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
@@ -72,6 +74,8 @@ class Watch(Forcing):
 
     def carry(self, section: SectionPass) -> Latents:
         made = {f"estimate at {sigma}": _estimate(section, section.clean, sigma) for sigma in SIGMAS}
+        for steps in IN_STEPS:
+            made |= {f"{sigma} in {steps} steps": _estimate(section, section.clean, sigma, steps) for sigma in SIGMAS}
         first, second = TWICE
         made[f"{first}, then {second}"] = _estimate(section, _estimate(section, section.clean, first), second)
         for steps in STEPS:
@@ -83,10 +87,9 @@ class Watch(Forcing):
         return latents if self.own else section.clean
 
 
-def _estimate(section: SectionPass, clean: Latents, sigma: float) -> Latents:
+def _estimate(section: SectionPass, clean: Latents, sigma: float, steps: int = 1) -> Latents:
     level = torch.full_like(section.sigma, sigma)
-    noisy = add_noise(clean, section.noise, level)
-    return to_clean(noisy, level, section.velocity_fn(noisy, sigma))
+    return finish(section.velocity_fn, add_noise(clean, section.noise, level), level, steps)
 
 
 def _sharpness(latents: Latents) -> Float[Tensor, ""]:
