@@ -4,7 +4,7 @@ Training and generation go through it alike: `pack` gives the context of the nex
 of them is clean.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +18,7 @@ from mpgen.memory.controls import OWN, OtherVideo, controlled
 from mpgen.memory.framepack import History, pack_history
 from mpgen.schedule import Schedule
 from mpgen.sections import FrameIndex
-from mpgen.tensors import Latents, Still
+from mpgen.tensors import Latents, Sigma, Still
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,17 @@ class Past:
         sections = torch.arange(1, 1 + num_sections).repeat_interleave(self.history.layout.section * rows * columns)
         blocks = torch.cat([torch.zeros(context.tokens.shape[1], dtype=torch.long), sections])
         return replace(context, sigma=self.schedule.context_sigma, blocks=blocks.to(context.tokens.device))
+
+    def at(self, sigma: Sigma, noise: Callable[[], Latents]) -> "Past":
+        """What of it a section at this noise level is shown; the same but for schedules that noise the history.
+
+        Args:
+            sigma: noise level of each video's section.
+            noise: makes standard normal noise of the history's shape.
+        """
+        return replace(
+            self, history=replace(self.history, recent=self.schedule.shown(self.history.recent, sigma, noise))
+        )
 
     def from_memory_alone(self, videos: Bool[Tensor, " b"], kept: int = 0) -> "Past":
         """The same with an empty history for some videos but for its `kept` oldest frames; their start image stays."""

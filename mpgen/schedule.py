@@ -6,7 +6,7 @@ section joins as pure noise and the oldest leaves finished. Training and generat
 """
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,9 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpgen.errors import UserError
-from mpgen.flow import SigmaDraw, shift_sigma, sigma_schedule
+from mpgen.flow import SigmaDraw, add_noise, shift_sigma, sigma_schedule
 from mpgen.sampling import Sampler, VelocityFn, euler, euler_by_frame
 from mpgen.tensors import Latents, Sigma
+
+History = Float[Tensor, "b c kept h w"]  # the latent frames that the short-term context reaches
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,24 @@ class Schedule(metaclass=ABCMeta):  # with ABC as a base, configs could no longe
             sigma_draw: where the schedule leaves the levels open.
         """
 
+    def shown(self, history: History, sigma: Sigma, noise: Callable[[], History]) -> History:
+        """The history as a section at this noise level is shown it: as it is.
+
+        Args:
+            history: latent frames before the section, zeros where there are none.
+            sigma: noise level of each video's section.
+            noise: makes standard normal noise of the history's shape.
+        """
+        return history
+
+    def velocity(self, on_context: Callable[[float], VelocityFn]) -> VelocityFn:
+        """The velocity for a sampler.
+
+        Args:
+            on_context: makes it on the context that a section at a noise level is shown.
+        """
+        return on_context(0.0)
+
     @abstractmethod
     def denoise(
         self, sampler: Sampler, velocity_fn: VelocityFn, x: Latents, levels: Float[Tensor, "s sections"]
@@ -128,6 +148,23 @@ class Sequential(Schedule):
         self, sampler: Sampler, velocity_fn: VelocityFn, x: Latents, levels: Float[Tensor, "s sections"]
     ) -> Latents:
         return sampler(velocity_fn, x, levels[:, 0])
+
+
+@dataclass(frozen=True)
+class SharedLevel(Sequential):
+    """One section after another, each shown its history at its own noise level (HiAR, arXiv 2603.08703).
+
+    Errors of the history are then never certain. There all sections go down the noise levels together, each beside what
+    the others are at that moment; here what is finished is noised again (our choice). The start image and the memory
+    stay clean, and slots without history empty.
+    """
+
+    def shown(self, history: History, sigma: Sigma, noise: Callable[[], History]) -> History:
+        there = history.abs().amax((1, 3, 4), keepdim=True) > 0
+        return torch.where(there, add_noise(history, noise(), sigma).to(history), history)
+
+    def velocity(self, on_context: Callable[[float], VelocityFn]) -> VelocityFn:
+        return lambda x, sigma: on_context(sigma)(x, sigma)
 
 
 @dataclass(frozen=True)

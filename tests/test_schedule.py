@@ -12,7 +12,7 @@ from mpgen.errors import UserError
 from mpgen.flow import LogitNormal, sigma_schedule
 from mpgen.generation.rollout import Sampling, rollout
 from mpgen.sampling import euler, unipc
-from mpgen.schedule import Schedule, Sequential, Staircase
+from mpgen.schedule import Schedule, Sequential, SharedLevel, Staircase
 from mpgen.sections import Forward, Inverted
 from mpgen.training.forcing import TeacherForcing
 from mpgen.training.noise import KeyedNoise
@@ -216,3 +216,35 @@ def test_what_a_staircase_cannot_do_is_said(make_staircase, latents, make_condit
     past = denoiser.begin(latents(1, 1), make_conditioning(4), layout=Inverted(3, 0, 0, 3))
     with pytest.raises(UserError, match="order of time"):
         past.pack(2)
+
+
+def test_history_at_the_sections_own_level_is_as_noisy_in_training_as_in_generation(
+    make_denoiser, make_conditioning, latents
+):
+    denoiser = make_denoiser(schedule=SharedLevel())
+    past = denoiser.begin(latents(2, 1), make_conditioning(4, 2)).after(latents(2, 3, seed=1))
+    noise, sigma = latents(2, 7, seed=2), torch.tensor([0.25, 1.0])
+    shown, clean = past.at(sigma, lambda: noise).history, past.history
+    empty = clean.recent.shape[2] - 4  # the start image and a section are there
+    assert not shown.recent[:, :, :empty].any()
+    wanted = torch.stack([0.75 * clean.recent[0] + 0.25 * noise[0], noise[1]])
+    torch.testing.assert_close(shown.recent[:, :, empty:], wanted[:, :, empty:])
+    assert torch.equal(shown.start, clean.start)
+    assert torch.equal(past.at(torch.zeros(2), lambda: noise).history.recent, clean.recent)
+
+    asked = []
+    fn = denoiser.schedule.velocity(lambda level: asked.append(level) or (lambda x, sigma: torch.zeros_like(x)))
+    denoiser.schedule.denoise(euler, fn, latents(2, 3), denoiser.schedule.levels(4, 1.0, (0,)))
+    assert asked == pytest.approx([1.0, 0.75, 0.5, 0.25])
+
+
+def test_a_history_that_is_all_noise_says_nothing_and_one_section_ends_clean(make_denoiser, make_conditioning, latents):
+    """At the first step nothing but the start image is seen, so with one step the history does not matter."""
+    denoiser = make_denoiser(schedule=SharedLevel(), memory=None)
+
+    def make(known, steps):
+        sampling = Sampling(euler, steps, 1.0, 1.0, 0)
+        return next(rollout(denoiser, latents(1, 1), make_conditioning(4), 1, sampling, [latents(1, 3, seed=known)]))
+
+    assert torch.equal(make(1, 1), make(2, 1))
+    assert not torch.allclose(make(1, 2), make(2, 2))

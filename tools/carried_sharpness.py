@@ -3,9 +3,9 @@
     python tools/carried_sharpness.py --world worlds/drift --ckpt_path runs/all/checkpoints/last.ckpt --output out.json
 
 Videos of the world are gone through section by section, once conditioned on their true past and once on the model's
-own. In each section the model makes its one-step estimate from several noise levels, the estimate in several steps from
-there, one estimate noised and estimated again, and samples of several steps. Sharpness is the mean absolute Laplacian of the latents, over the truth's; error is the root mean
-square of the difference to the truth.
+own. In each section the model makes its one-step estimate from several noise levels, the estimate in several steps
+from there, one estimate noised and estimated again, and samples of several steps. Sharpness is the mean absolute
+Laplacian of the latents, over the truth's; error is the root mean square of the difference to the truth.
 """
 
 import argparse

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 import torch
 
+from mpgen.backbones.base import Context
 from mpgen.conditioning import Conditioning
 from mpgen.denoiser import Denoiser
 from mpgen.errors import FailedError
@@ -15,7 +17,7 @@ from mpgen.generation.store import LatentStore
 from mpgen.generation.watching import Watched, Watcher
 from mpgen.memory.controls import OWN, OtherVideo
 from mpgen.past import Past
-from mpgen.sampling import Sampler
+from mpgen.sampling import Sampler, VelocityFn
 from mpgen.schedule import Stage
 from mpgen.sections import Layout
 from mpgen.tensors import Latents, Still
@@ -167,8 +169,20 @@ def _denoise(
     watcher: Watcher | None,
 ) -> list[Latents]:
     """The sections of one stage, with a stage's share of the sampler's steps behind them."""
-    context, own = past.pack(len(stage.sections)), next(denoiser.parameters()).dtype
-    velocity_fn = guided_velocity(denoiser, context, conditioning, sampling.negative_memory, own)
+    own, start = next(denoiser.parameters()).dtype, past.history.start
+
+    def of_history() -> Latents:
+        return _noise(past.history.recent.shape, sampling.seed, -1 - stage.number).to(past.history.recent)
+
+    @lru_cache(maxsize=1)
+    def shown(level: float) -> Context:
+        sigma = torch.full((len(start),), level, device=start.device)
+        return past.at(sigma, of_history).pack(len(stage.sections))
+
+    def on_context(level: float) -> VelocityFn:
+        return guided_velocity(denoiser, shown(level), conditioning, sampling.negative_memory, own)
+
+    context, velocity_fn = shown(0.0), denoiser.schedule.velocity(on_context)
     first = denoiser.backbone.config.first_sigma
     levels = denoiser.schedule.levels(sampling.steps, sampling.shift, stage.ages, first)
     x = torch.cat(list(noisy), 2)

@@ -48,6 +48,11 @@ class KeyedNoise:
             uniform.append(torch.rand((), generator=generator))
         return Draw(torch.stack(noise).to(like), torch.stack(uniform).to(like.device))
 
+    def of_history(self, uids: Sequence[str], section: int, like: Latents) -> Latents:
+        """Standard normal noise for what section `section` is shown of its history."""
+        generators = (keyed_generator(self.seed, self.step, uid, section, "history") for uid in uids)
+        return torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)
+
     def uniform(self, uids: Sequence[str], section: int, purpose: str) -> Float[Tensor, " b"]:
         """One number in [0, 1) for each video, for something else that is random in section `section`."""
         generators = (keyed_generator(self.seed, self.step, uid, section, purpose) for uid in uids)

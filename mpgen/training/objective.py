@@ -97,7 +97,8 @@ class Objective:
             draw = noise.draw(batch.uids, stage.number, drawn.clean)
             sigma = denoiser.schedule.draw(draw.uniform, stage.ages, frames, self.sigma)
             noisy = add_noise(drawn.clean, draw.noise, sigma)
-            context = drawn.context(past, len(stage.sections))
+            of_history = partial(noise.of_history, batch.uids, stage.number, past.history.recent)
+            context = drawn.context(past.at(sigma, of_history), len(stage.sections))
             velocity = denoiser(noisy, sigma, context, conditioning).float()
             per_video = (velocity - velocity_target(drawn.clean, draw.noise)).square().mean((1, 2, 3, 4))
 
