@@ -32,6 +32,8 @@ class VideoAutoencoder(ABC):
     """Latent frames before a section that decoding it needs to see; their frames are cross-faded. 0 if causal."""
     dtype: torch.dtype = torch.float32
     """What it computes in. A clip of this dtype has the latents of the float32 one, in less memory."""
+    familiar_db: float | None = None
+    """PSNR to which it gives back at least what it was trained on, in dB; None where it was trained on everything."""
     preview_file: Path | None = None
     """Where its `LinearPreview` lies, beside its weights; None where there is no place."""
 

@@ -72,6 +72,7 @@ class TinyVAE(VideoAutoencoder):
     spatial_stride = 8
     latent_channels = 16
     overlap_latent_frames = 0
+    familiar_db = 23.0  # first frames of the built-in world come back at 24 (32 pixels) to 50, photographs at 16 to 21
 
     def __init__(self, weights: Path = WEIGHTS):
         self.preview_file = weights.with_name(f"{weights.stem}_preview.npz")

@@ -26,3 +26,11 @@ def test_other_pictures_are_told_in_a_line():
     said = asked(stripes)
     assert said.startswith("warning: the start image is far from what this model was trained on")
     assert "\n" not in said
+
+
+def test_an_autoencoder_that_was_trained_on_everything_is_not_asked():
+    vae = TinyEncoders().vae
+    vae.familiar_db = None
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert asked(noise) is not None
+    assert unfamiliar(vae, noise, torch.device("cpu")) is None
