@@ -1,6 +1,7 @@
 """`mpgen export`: what is written is what was trained, for diffusers and for `mpgen generate`."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,13 @@ CPU = torch.device("cpu")
 def exported(trained, tmp_path) -> Path:
     export(trained, tmp_path / "out")
     return tmp_path / "out"
+
+
+def test_a_runs_folder_means_its_last_checkpoint(trained, exported, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(trained, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    export(tmp_path / "run", tmp_path / "again")
+    assert (tmp_path / "again" / "mpgen.safetensors").read_bytes() == (exported / "mpgen.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("ema", [True, False])

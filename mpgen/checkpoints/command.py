@@ -7,6 +7,7 @@ import torch
 
 from mpgen.checkpoints.export import LORA, export_model, learned_adapters
 from mpgen.checkpoints.runs import load_for_generation, open_trained
+from mpgen.checkpoints.shipped import locate
 
 
 def export(
@@ -22,11 +23,12 @@ def export(
     Example: mpgen export --ckpt_path runs/quickstart/checkpoints/last.ckpt --output quickstart
 
     Args:
-        ckpt_path: a checkpoint that `mpgen fit` wrote.
+        ckpt_path: a checkpoint that `mpgen fit` wrote, or a run's folder, whose last one is taken.
         output: the folder to write; it must not be there.
         ema: use the averaged weights.
         dtype: of the numbers in the files.
     """
+    ckpt_path = locate(ckpt_path)
     model = load_for_generation(ckpt_path, torch.device("cpu"), ema)
     model.denoiser.to(getattr(torch, dtype))
     adapters = learned_adapters(open_trained(ckpt_path, ema))

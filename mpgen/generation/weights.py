@@ -46,8 +46,7 @@ class Trained(Weights):
     ema: bool = True
 
     def load(self, device: torch.device, offload: bool, eight_bit: EightBit | None = None) -> LoadedModel:
-        last = self.ckpt_path / "checkpoints" / "last.ckpt"
-        path = last if last.exists() else locate(self.ckpt_path)
+        path = locate(self.ckpt_path)
         if not path.exists():
             raise UserError(f"--ckpt_path {missing_file(path, 'a checkpoint that mpgen fit wrote, or a run folder')}")
         if not offload:

@@ -23,6 +23,7 @@ import mpgen.training.optimizers
 import mpgen.training.schedule
 import mpgen.training.strategies  # noqa: F401 - and gives Lightning the names ddp and fsdp2
 from mpgen.atomic import replacing
+from mpgen.checkpoints.shipped import locate
 from mpgen.configs import missing_file, read_sources
 from mpgen.data.datamodule import VideoDataModule
 from mpgen.denoiser import Denoiser
@@ -265,7 +266,8 @@ class MpgenCLI(LightningCLI):
         if given == "last":
             found = latest_whole(last_checkpoint(self.trainer).parent)
         elif given is not None:
-            found = Found(Path(given), read_whole(Path(given)))
+            given = locate(Path(given))
+            found = Found(given, read_whole(given))
         if found is not None:
             for said in found.damaged:
                 rank_zero_info(f"{said}: going on from {found.path}, step {found.content['global_step']}")
