@@ -106,4 +106,7 @@ def _read_text(path: Path) -> str:
     encoding = find_unicode(path)
     if encoding is None:
         raise BadRow("bad_caption", f"{path.name} is neither UTF-8 nor UTF-16; convert it: iconv -f GBK -t UTF-8, say")
-    return path.read_text(encoding=encoding)
+    text = path.read_text(encoding=encoding)
+    if "\0" in text:
+        raise BadRow("bad_caption", f"{path.name} holds NUL characters, so it is no text in {encoding}")
+    return text

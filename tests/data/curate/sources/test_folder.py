@@ -24,7 +24,8 @@ def test_every_video_below_the_folder_is_a_clip_in_order(touch):
 
 
 def test_a_text_beside_a_video_is_its_caption_if_it_is_unicode(touch):
-    root = touch("a.mp4", "b.mp4", "c.mp4")
+    root = touch("a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    (root / "d.txt").write_bytes(b"a cat sits\0 there")  # NUL is in no text
     (root / "a.txt").write_bytes("\ufeffa café\r\n".encode())
     (root / "b.txt").write_bytes("a café".encode("utf-16"))
     (root / "c.txt").write_bytes("a café".encode("cp1252"))  # or another encoding: nobody can tell
