@@ -3,19 +3,24 @@
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 from mpgen.errors import UserError
-from mpgen.planner.needs import Assumptions, machines_for
+from mpgen.planner.needs import Assumptions, Machines, machines_for
+from mpgen.planner.recipes import compare, plan_recipe, read_recipes
 from mpgen.planner.summary import Videos, summarise
 from mpgen.training.cli import MpgenCLI, make_cli
 from mpgen.training.devices import PEAKS
+from mpgen.training.module import LongVideoModule
 from mpgen.training.schedule import WarmupCosine
 
 HELP = """\
 Memory of each GPU, traffic and days of a training run, and what else would fit.
 
 Example: mpgen plan --config configs/stage1_memorypack.yaml --config configs/hardware/multi_node.yaml --gpus 64
+
+         mpgen plan --recipes --gpu_memory_gb 24
 
 Every option of mpgen fit may follow, such as --trainer.strategy fsdp2 or --model.recompute full.
 Parameters, operations and activations are counted by running one step on tensors without data.
@@ -67,7 +72,17 @@ def main() -> None:
         value = getattr(given, name)
         if value is not None and value <= 0:
             raise UserError(f"--{name} {value}: wanted more than 0")
-    plan = _make(rest)
+    assumed = Assumptions(given.gpu, given.gpu_memory_gb, given.mfu, bandwidth_gb_s=given.bandwidth_gb_s)
+    if given.recipes is not None:
+        recipes = read_recipes(given.recipes)
+        outcomes = (plan_recipe(r, *_planned(_make([*r.options, *rest]), given), assumed) for r in recipes)
+        print(compare(outcomes, assumed))
+        return
+    print(summarise(*_planned(_make(rest), given), assumed))
+
+
+def _planned(plan: _Plan, given: argparse.Namespace) -> tuple[LongVideoModule, Videos, Machines]:
+    """What trains, on what and with what: the config's, but for what the command line says."""
     machines, videos = machines_for(plan.trainer_settings), plan.videos()
     machines = replace(machines, gpus=given.gpus or machines.gpus)
     videos = replace(
@@ -75,8 +90,7 @@ def main() -> None:
         steps=given.steps or videos.steps,
         mean_sections=given.mean_sections or videos.mean_sections,
     )
-    assumed = Assumptions(given.gpu, given.gpu_memory_gb, given.mfu, bandwidth_gb_s=given.bandwidth_gb_s)
-    print(summarise(plan.model, videos, machines, assumed))
+    return plan.model, videos, machines
 
 
 def print_summary() -> None:
@@ -92,13 +106,25 @@ def _make(options: list[str]) -> _Plan:
     return make_cli(_Plan)
 
 
+def _smallest(given: str) -> float:
+    """Of numbers with commas between them."""
+    return min(float(part) for part in given.split(","))
+
+
 def _options() -> argparse.ArgumentParser:
     assumed = Assumptions()
     parser = _Parser("mpgen plan", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.allow_abbrev = False
+    parser.add_argument(
+        "--recipes", type=Path, nargs="?", const=Path("configs/recipes"), metavar="FOLDER",
+        help="compare the recipes of a folder instead of one config (default configs/recipes)",
+    )  # fmt: skip
     parser.add_argument("--gpus", type=int, help="over all nodes; those of the config's trainer if not given")
     parser.add_argument("--gpu", default=assumed.gpu, choices=PEAKS, metavar="NAME", help=f"such as {assumed.gpu}")
-    parser.add_argument("--gpu_memory_gb", type=float, default=assumed.gpu_memory_gb, help="of one GPU, in 10^9 bytes")
+    parser.add_argument(
+        "--gpu_memory_gb", type=_smallest, default=assumed.gpu_memory_gb, metavar="GB",
+        help="of one GPU, in 10^9 bytes; of several kinds, such as 24,80, the smallest counts, for all hold the same",
+    )  # fmt: skip
     parser.add_argument("--mfu", type=float, default=assumed.mfu, help="share of the GPU's peak that is reached")
     parser.add_argument("--bandwidth_gb_s", type=float, default=assumed.bandwidth_gb_s, help="of one GPU, each way")
     parser.add_argument("--steps", type=int, help="of the run; those of the config if not given")
