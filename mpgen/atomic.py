@@ -43,6 +43,13 @@ def replacing(path: Path) -> Iterator[Path]:
             half_written.unlink()
 
 
+def permit(path: Path) -> None:
+    """Gives a file the permissions of any other new one; safetensors writes for its owner alone, whatever the umask."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file; where it says so already nothing is written, so that a read-only disk will do."""
     try:

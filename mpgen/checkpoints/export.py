@@ -20,6 +20,7 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mpgen.atomic import permit
 from mpgen.backbones.eight_bit import EightBitLinear
 from mpgen.backbones.lora import ADAPTER
 from mpgen.checkpoints.base import fingerprint
@@ -74,12 +75,14 @@ def export_model(
         if model.denoiser.memory is not None or obstacle is not None:
             state = {name: tensor.contiguous() for name, tensor in model.denoiser.state_dict().items()}
             save_file(state, half_written / FULL, metadata={"format": "pt"})
+            permit(half_written / FULL)
         else:  # as wide as released networks are, see `to_released`
             backbone = to_plain(type(model.denoiser.backbone.config).from_released(config))
             described = described | {"denoiser": described["denoiser"] | {"backbone": backbone}}
         if adapters:
             parts = {name: tensor.to(next(model.denoiser.parameters()).dtype) for name, tensor in adapters.items()}
             save_file(parts, half_written / LORA, metadata={"format": "pt"})
+            permit(half_written / LORA)
         card = described | {STEPS: model.steps, CHECKSUM: fingerprint(find_exported(half_written))}
         _write_json(half_written / "config.json", card)
         (half_written / "README.md").write_text(

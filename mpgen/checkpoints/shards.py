@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from mpgen.atomic import permit
 from mpgen.checkpoints.plain import one_line
 from mpgen.checkpoints.sources import Stored, load_plain
 from mpgen.errors import UserError
@@ -63,7 +64,9 @@ def write_shard(tree: dict[str, Any], folder: Path, rank: int, world_size: int) 
         return {MARK: key, "shape": list(leaf.shape), "dtype": str(leaf.dtype).removeprefix("torch.")}
 
     plain = map_leaves(marked, tree)
-    save_file(rows, folder / f"rank-{rank:05d}-of-{world_size:05d}.safetensors")
+    part = folder / f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
+    save_file(rows, part)
+    permit(part)
     if rank == 0:
         torch.save(plain | {"shards": world_size}, folder / TREE)
 

@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mpgen.atomic import replacing, write_text
+from mpgen.atomic import permit, replacing, write_text
 from mpgen.data.decoded import SourceState, hash_file
 from mpgen.data.parts import Part
 from mpgen.data.records import VideoRecord
@@ -320,6 +320,7 @@ def read_metadata(file: Path) -> dict[str, str]:
 def save_item(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     with replacing(file) as half_written:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, half_written, metadata)
+        permit(half_written)
 
 
 def write_json(file: Path, content: dict) -> None:

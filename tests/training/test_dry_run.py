@@ -121,7 +121,8 @@ def test_student_forcing_is_counted_with_its_sampler(describe):
     assert 0.8 < (one - direct) / direct < 1  # a forward; the rest is packing, memory and the head's gradient
 
 
-@pytest.mark.parametrize("recompute", [pytest.param("none", marks=pytest.mark.slow), "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("recompute", ["none", "full"])
 def test_as_blocks_are_alike_their_number_is_only_multiplied(describe, small_config, monkeypatch, recompute):
     backbone = replace(small_config.backbone, num_layers=1, num_single_layers=3)
     module = describe(["backbone.x_embedder.*"], backbone=backbone, memory=None)  # its gradient runs through all blocks

@@ -62,5 +62,10 @@ def test_a_plan_counts_them(make):
             stored = [layer for layer in network.denoiser.modules() if isinstance(layer, EightBitLinear)]
     saved = sum(layer.weight.numel() - 4 * layer.out_features for layer in stored)
     assert need["bfloat16"] - need["int8"] == saved > 0
+
+
+@pytest.mark.slow
+def test_a_step_of_them_is_counted(make):
+    trainer = {"devices": 1, "num_nodes": 1, "precision": "bf16-mixed", "strategy": "auto"}
     run = dry_run(make(), Shape(1, 4, 4, 5, 6), machines_for(trainer).precision)
     assert run.section_flops[0] > 0
