@@ -308,8 +308,6 @@ def hash_caption(caption: str) -> str:
 
 def read_metadata(file: Path) -> dict[str, str]:
     """What is written in an item's header; nothing if it is absent or cannot be opened."""
-    if not file.is_file():
-        return {}
     try:
         with safe_open(file, framework="pt") as opened:
             return opened.metadata() or {}
