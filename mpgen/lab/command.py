@@ -116,7 +116,7 @@ class Bench:
         if begun is not None:
             seconds = begun.result()
             before = self.output / "runs" / f"begin_{row.begins_as}_seed{seed}" / "checkpoints" / "last.ckpt"
-            options, configs = ("--model.init_from", str(before)), [row.path, SECOND]
+            options, configs = ("--model.init_from", str(before)), [SECOND, row.path]
         seconds += self.steps.run(name, self._fit(name, configs, seed, options))
         checkpoint = self.output / "runs" / name / "checkpoints" / "last.ckpt"
         about = {"row": row.name, "seed": seed, "training_seconds": seconds, "config": row.config} | self._where()

@@ -20,7 +20,7 @@ NOT_ROWS = ("shared", "stage2")
 PAPERS = ("f1_ct", "memorypack", "all")  # the rows that the others are compared with
 
 # What counts in the second stage only, where several sections in a row are trained: the forcing, and what learns there.
-LATER = (("model", "forcing"), ("model", "train"), ("model", "denoiser", "lora"))
+LATER = (("model", "forcing"), ("model", "train"), ("model", "denoiser", "lora"), ("model", "optimizer"))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ def test_rows_that_differ_in_the_forcing_begin_alike_and_others_do_not():
 
 def test_what_learns_later_is_not_part_of_the_first_stage(tmp_path):
     row = tmp_path / "head.yaml"
-    row.write_text("model: {train: ['backbone.proj_out.*'], denoiser: {lora: {rank: 4}}, forcing: x, target: y}")
+    later = "train: ['backbone.proj_out.*'], denoiser: {lora: {rank: 4}}, forcing: x, optimizer: z"
+    row.write_text(f"model: {{{later}, target: y}}")
     assert read_row(str(row)).first_stage == {"model": {"denoiser": {}, "target": "y"}}
 
 
