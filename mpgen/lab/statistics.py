@@ -63,9 +63,8 @@ def _interval(values: Float[np.ndarray, "seeds videos"]) -> Interval | None:
     if not np.isfinite(values).any():
         return None
     seeds, videos = values.shape
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, seeds, (DRAWS, seeds))
-    columns = rng.integers(0, videos, (DRAWS, videos))
+    rows = np.random.default_rng(0).integers(0, seeds, (DRAWS, seeds))
+    columns = np.random.default_rng(1).integers(0, videos, (DRAWS, videos))
     drawn = values[rows[:, :, None], columns[:, None, :]].reshape(DRAWS, -1)
     kept = drawn[np.isfinite(drawn).any(1)]
     low, high = np.quantile(np.nanmean(kept, 1), (0.025, 0.975))
