@@ -131,3 +131,10 @@ def test_the_tables_of_the_laboratory_follow_from_its_answers():
     floors = folder / "floors.json"
     known = json.loads(floors.read_text(encoding="utf-8")) if floors.exists() else {}
     assert shown == tables_of(read_results(folder / "results"), known)
+
+
+def test_intervals_of_the_laboratorys_findings_stand_in_its_tables():
+    text, _, shown = LAB.read_text(encoding="utf-8").partition("## Results")
+    found = re.findall(r"-?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]", " ".join(text.split()))
+    assert len(found) > 10
+    assert {interval for interval in found if interval not in shown} == set()
