@@ -86,11 +86,10 @@ def test_fit_renders_trains_samples_and_says_what_it_made(fitted):
         assert what in said
 
 
-def test_the_same_command_again_finds_nothing_left_to_do(fitted, monkeypatch):
+def test_the_same_command_again_finds_nothing_left_to_do(fitted):
     folder, configs, _ = fitted
-    monkeypatch.chdir(folder)
-    done = run("fit", *configs)
-    assert done.status == 0, done.err
+    done = start(mpgen, "fit", *configs, said=folder / "again", folder=folder)
+    assert done.wait() == 0, done.err
     assert "done: steps 4 to 4" in done.out
 
 

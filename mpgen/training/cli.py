@@ -147,7 +147,7 @@ class MpgenCLI(LightningCLI):
             self.trainer = self.instantiate_trainer()
         except UserError:
             raise
-        except (ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, MisconfigurationException) as error:
             raise UserError(innermost(error)) from error
 
     @cached_property

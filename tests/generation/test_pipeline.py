@@ -86,7 +86,12 @@ def test_the_video_says_how_it_was_made(model, make_job):
     assert card.items() <= beside.items()
     assert (card["prompt"], card["seed"], card["fps"], card["section_frames"]) == (job.prompt, 9, 24.0, 8)
     wanted = {"sampler": "unipc", "steps": 2, "shift": 1.5, "guidance_scale": 2.0, "seed": 9, "negative_prompt": ""}
-    assert card["sampling"] == wanted | {"cache": None, "first_times": 1, "negative_memory": True}
+    assert card["sampling"] == wanted | {
+        "cache": None,
+        "first_times": 1,
+        "negative_memory": True,
+        "memory_control": "own",
+    }
     assert card["checkpoint"] == {"path": str(model.path), "steps": 2}
     assert (beside["frames"], beside["interrupted"], len(beside["seconds_per_section"])) == (17, False, 2)
     assert [path.name for path in sorted(made.output.parent.iterdir())] == ["out.json", "out.mp4"]
